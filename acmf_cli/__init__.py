@@ -1,0 +1,1 @@
+"""The `acmf` command: thin, imports lazily."""

@@ -1,0 +1,89 @@
+"""What ACMF asks of the world. The adapters live one or more floors up and never define a port.
+
+Times are integer microseconds since the epoch, UTC.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from acmf_core.domain import Alert, Deployment, Order, OrderAck, SymbolRules
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """The only way to learn what time it is."""
+
+    def now(self) -> int:
+        """Microseconds since the epoch."""
+        ...
+
+
+@runtime_checkable
+class Exchange(Protocol):
+    """A venue. Every method may raise VenueUnavailable; `submit` also OrderRejected, OrderUnknown."""
+
+    async def rules(self, symbol: str) -> SymbolRules:
+        """The filters of one symbol."""
+        ...
+
+    async def submit(self, order: Order) -> OrderAck:
+        """Idempotent by `client_id`: the same order twice is one order."""
+        ...
+
+    async def find(self, client_id: str) -> OrderAck | None:
+        """The order of that name, or None where the venue knows none."""
+        ...
+
+    async def price(self, symbol: str) -> float:
+        """The last traded price."""
+        ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Durable memory of the daemon. Every method that changes several rows is one transaction."""
+
+    def last_cycle(self, symbol: str) -> Mapping[str, Any] | None:
+        """The newest cycle of a symbol with its kernel state, or None."""
+        ...
+
+    def record_cycle(self, cycle: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """One cycle with its predictions, orders, fills, trades and events, all or nothing.
+
+        Recording the same cycle id again changes nothing.
+        """
+        ...
+
+    def rows(self, table: str, **equal: Any) -> list[dict[str, Any]]:
+        """The rows of one table that match, oldest first."""
+        ...
+
+
+@runtime_checkable
+class Notifier(Protocol):
+    """A way to reach a person."""
+
+    def send(self, alert: Alert) -> None:
+        """Never raises: a dead messenger must not stop the trader."""
+        ...
+
+
+@runtime_checkable
+class ModelRegistry(Protocol):
+    """Which bundle is champion, challenger, previous."""
+
+    def register(self, path: str, tags: Mapping[str, str]) -> str:
+        """Take a bundle directory in; returns its version."""
+        ...
+
+    def set_alias(self, alias: str, version: str) -> None:
+        """Point an alias at a version. ModelNotReady when the version does not exist."""
+        ...
+
+    def resolve(self, alias: str) -> Deployment | None:
+        """What the alias points at, or None."""
+        ...
+
+    def versions(self) -> list[Deployment]:
+        """Everything registered, oldest first."""
+        ...

@@ -1,0 +1,1 @@
+"""Research on top of the core: portfolios, walk-forward, tuning, evidence, reports."""
