@@ -1,0 +1,172 @@
+"""The last step of a column: from the series of unrolled windows to the rows of the output.
+
+`at` says where each window's answered rows lie in the series and in the output (`blocks.Layout`).
+"""
+
+import math
+from typing import Final
+
+from acmf_core.features.blocks import Layout, Spans
+from acmf_core.features.compiled import FloatArray, IntArray, compiled
+from acmf_core.features.rolling import STILL
+
+STILL_SHARE: Final = 1e-24  # variance of levels, as a share of their mean square, that counts as none
+
+
+@compiled
+def plain(values: FloatArray, at: Layout, lag: int, out: FloatArray) -> None:
+    """The value `lag` bars earlier in the row's own window."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(at.offsets[k + 1] - first):
+            out[row + i] = values[first - lag + i]
+
+
+@compiled
+def share(part: FloatArray, whole: FloatArray, at: Layout, out: FloatArray) -> None:
+    """part / whole * 100."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(at.offsets[k + 1] - first):
+            out[row + i] = part[first + i] / whole[first + i] * 100.0
+
+
+@compiled
+def relative(price: FloatArray, base: FloatArray, at: Layout, out: FloatArray) -> None:
+    """(price - base) / base * 100."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(at.offsets[k + 1] - first):
+            level = base[first + i]
+            out[row + i] = (price[first + i] - level) / level * 100.0
+
+
+@compiled
+def ratio(
+    part: FloatArray, whole: FloatArray, at: Layout, lag: int, undefined: float, out: FloatArray
+) -> None:
+    """part / whole, `lag` bars earlier; `undefined` where the whole is 0."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k] - lag, at.rows[k]
+        for i in range(at.offsets[k + 1] - lag - first):
+            whole_i = whole[first + i]
+            out[row + i] = part[first + i] / whole_i if whole_i != 0.0 else undefined
+
+
+@compiled
+def band(
+    mean: FloatArray, variance: FloatArray, close: FloatArray, at: Layout, sigmas: float, out: FloatArray
+) -> None:
+    """Bollinger band relative to the close, percent: mean + sigmas * population sigma."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(first, at.offsets[k + 1]):
+            level = mean[i] + sigmas * math.sqrt(variance[i])
+            out[row + i - first] = (level - close[i]) / close[i] * 100.0
+
+
+@compiled
+def vwap_distance(
+    money: FloatArray, traded: FloatArray, close: FloatArray, at: Layout, out: FloatArray
+) -> None:
+    """(close - V) / V * 100 with V = money / traded; 0 without volume, where V is the close."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(first, at.offsets[k + 1]):
+            vwap = money[i] / traded[i] if traded[i] > 0.0 else close[i]
+            out[row + i - first] = (close[i] - vwap) / vwap * 100.0
+
+
+@compiled
+def volatility(total: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
+    """Percent volatility from the sum of n variances of log prices, their mean floored at 0."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(first, at.offsets[k + 1]):
+            mean = total[i] / n
+            out[row + i - first] = math.sqrt(mean) * 100.0 if mean > 0.0 else 0.0
+
+
+@compiled
+def autocorrelation(products: FloatArray, variance: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
+    """Sum of neighbouring products over the sum of squares, 0 where nothing has moved."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(first, at.offsets[k + 1]):
+            out[row + i - first] = products[i] / (variance[i] * n) if variance[i] >= STILL else 0.0
+
+
+@compiled
+def skew(third: FloatArray, variance: FloatArray, at: Layout, out: FloatArray) -> None:
+    """m3 / m2^1.5, 0 where nothing has moved."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(first, at.offsets[k + 1]):
+            v = variance[i]
+            out[row + i - first] = third[i] / (v * math.sqrt(v)) if v >= STILL else 0.0
+
+
+@compiled
+def excess_kurtosis(fourth: FloatArray, variance: FloatArray, at: Layout, out: FloatArray) -> None:
+    """m4 / m2^2 - 3, 0 where nothing has moved."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(first, at.offsets[k + 1]):
+            v = variance[i]
+            out[row + i - first] = fourth[i] / (v * v) - 3.0 if v >= STILL else 0.0
+
+
+@compiled
+def range_position(close: FloatArray, high: FloatArray, low: FloatArray, at: Layout, out: FloatArray) -> None:
+    """Where the close lies between a lowest low (0) and a highest high (1); 0.5 where they are one."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(first, at.offsets[k + 1]):
+            height = high[i] - low[i]
+            out[row + i - first] = (close[i] - low[i]) / height if height != 0.0 else 0.5
+
+
+@compiled
+def zscore(
+    x: FloatArray,
+    mean: FloatArray,
+    variance: FloatArray,
+    mean_square: FloatArray,
+    at: Layout,
+    out: FloatArray,
+) -> None:
+    """Distance from the mean in standard deviations, 0 where the level has not moved."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k], at.rows[k]
+        for i in range(first, at.offsets[k + 1]):
+            moved = variance[i] > STILL_SHARE * mean_square[i]
+            out[row + i - first] = (x[i] - mean[i]) / math.sqrt(variance[i]) if moved else 0.0
+
+
+@compiled
+def closed(
+    values: FloatArray, offsets: IntArray, spans: Spans, bars: int, shift: int, out: FloatArray
+) -> None:
+    """The value of the last candle (of `bars` 15m bars) closed by the row's close; row 0 is bar `shift`."""
+    for k in range(len(spans.start)):
+        newest = offsets[k] - 1
+        for i in range(spans.first[k], spans.stop[k]):
+            out[i - shift] = values[newest + (i - spans.start[k] + 1) // bars]
+
+
+@compiled
+def closed_relative(
+    price: FloatArray,
+    close: FloatArray,
+    offsets: IntArray,
+    spans: Spans,
+    bars: int,
+    shift: int,
+    out: FloatArray,
+) -> None:
+    """(price of the last closed candle - the row's own 15m close) / that close * 100."""
+    for k in range(len(spans.start)):
+        newest = offsets[k] - 1
+        for i in range(spans.first[k], spans.stop[k]):
+            level = price[newest + (i - spans.start[k] + 1) // bars]
+            out[i - shift] = (level - close[i]) / close[i] * 100.0

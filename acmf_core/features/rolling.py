@@ -1,0 +1,162 @@
+"""Statistics of the last n bars, in two passes and without running sums.
+
+A running sum remembers what has left it; these do not, so a value is a function of its own n bars alone, to
+the last bit. The loops run over the lag outside and over the bars inside: each bar's sum is built oldest
+value first, the compiler can still use vector instructions, and no order depends on where a row lies.
+
+Each kernel fills `out` from `back` bars before a window's first answered row to the window's end; elsewhere
+`out` is left as it was.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from acmf_core.features.blocks import Layout
+from acmf_core.features.compiled import FloatArray, compiled
+
+STILL: Final = 1e-24  # variance of percent returns below which nothing has moved
+
+
+@compiled
+def total(x: FloatArray, at: Layout, back: int, n: int, out: FloatArray) -> None:
+    """Sum of the last n values."""
+    for k in range(len(at.heads)):
+        first, end = at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]
+        out[first:end] = 0.0
+        for lag in range(n - 1, -1, -1):
+            for i in range(first, end):
+                out[i] += x[i - lag]
+
+
+@compiled
+def mean(x: FloatArray, at: Layout, back: int, n: int, out: FloatArray) -> None:
+    """Mean of the last n values."""
+    for k in range(len(at.heads)):
+        first, end = at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]
+        out[first:end] = 0.0
+        for lag in range(n - 1, -1, -1):
+            for i in range(first, end):
+                out[i] += x[i - lag]
+        for i in range(first, end):
+            out[i] /= n
+
+
+@compiled
+def variance(x: FloatArray, mean: FloatArray, at: Layout, back: int, n: int, out: FloatArray) -> None:
+    """Mean squared deviation of the last n values from their mean (ddof 0)."""
+    for k in range(len(at.heads)):
+        first, end = at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]
+        out[first:end] = 0.0
+        for lag in range(n - 1, -1, -1):
+            for i in range(first, end):
+                d = x[i - lag] - mean[i]
+                out[i] += d * d
+        for i in range(first, end):
+            out[i] /= n
+
+
+@compiled
+def deviation(variance: FloatArray, at: Layout, back: int, out: FloatArray) -> None:
+    """Standard deviation of percent returns, 0 where nothing has moved."""
+    for k in range(len(at.heads)):
+        for i in range(at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]):
+            out[i] = math.sqrt(variance[i]) if variance[i] >= STILL else 0.0
+
+
+@compiled
+def third_moment(x: FloatArray, mean: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
+    """Mean cubed deviation of the last n values from their mean."""
+    for k in range(len(at.heads)):
+        first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
+        out[first:end] = 0.0
+        for lag in range(n - 1, -1, -1):
+            for i in range(first, end):
+                d = x[i - lag] - mean[i]
+                out[i] += d * d * d
+        for i in range(first, end):
+            out[i] /= n
+
+
+@compiled
+def fourth_moment(x: FloatArray, mean: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
+    """Mean fourth power of the deviations of the last n values from their mean."""
+    for k in range(len(at.heads)):
+        first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
+        out[first:end] = 0.0
+        for lag in range(n - 1, -1, -1):
+            for i in range(first, end):
+                d = x[i - lag] - mean[i]
+                square = d * d
+                out[i] += square * square
+        for i in range(first, end):
+            out[i] /= n
+
+
+@compiled
+def neighbour_products(x: FloatArray, mean: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
+    """Sum, over the n - 1 neighbouring pairs of the last n values, of the product of their deviations."""
+    for k in range(len(at.heads)):
+        first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
+        out[first:end] = 0.0
+        for lag in range(n - 2, -1, -1):
+            for i in range(first, end):
+                out[i] += (x[i - lag] - mean[i]) * (x[i - lag - 1] - mean[i])
+
+
+@compiled
+def highest(x: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
+    """Largest of the last n values."""
+    for k in range(len(at.heads)):
+        first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
+        out[first:end] = x[first:end]
+        for lag in range(1, n):
+            for i in range(first, end):
+                out[i] = x[i - lag] if x[i - lag] > out[i] else out[i]
+
+
+@compiled
+def lowest(x: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
+    """Smallest of the last n values."""
+    for k in range(len(at.heads)):
+        first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
+        out[first:end] = x[first:end]
+        for lag in range(1, n):
+            for i in range(first, end):
+                out[i] = x[i - lag] if x[i - lag] < out[i] else out[i]
+
+
+@compiled
+def percentile_rank(x: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
+    """Rank in [0, 1] of each value among the last n, itself included; ties share the middle.
+
+    (#less + 0.5 (#equal - 1)) / (n - 1), counted as (#less + #less-or-equal - 1) / 2 / (n - 1).
+    """
+    for k in range(len(at.heads)):
+        for i in range(at.offsets[k] + at.heads[k], at.offsets[k + 1]):
+            level = x[i]
+            count = np.int64(0)
+            for j in range(i - n + 1, i + 1):
+                count += np.int64(x[j] < level) + np.int64(x[j] <= level)
+            out[i] = 0.5 * (count - 1) / (n - 1)
+
+
+@compiled
+def slope(changes: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
+    """Least-squares slope per bar of the last n levels, given the changes between them.
+
+    The oldest of the n levels is taken as 0: a slope does not see it, and no history is needed.
+    """
+    spread = n * (n * n - 1) / 12.0  # sum of the squared deviations of 0..n-1 from their mean
+    for k in range(len(at.heads)):
+        first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
+        level = np.zeros(end - first)
+        out[first:end] = 0.0
+        for step in range(1, n):
+            weight = step - (n - 1) / 2.0
+            for i in range(first, end):
+                level[i - first] += changes[i - (n - 1) + step]
+                out[i] += weight * level[i - first]
+        for i in range(first, end):
+            out[i] /= spread

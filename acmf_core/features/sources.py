@@ -1,0 +1,165 @@
+"""The definitions of the features made of slow sources: values on the source's own rows, then joined as-of.
+
+Each definition turns a frame (ordered, see `MarketData`) into the rows on which its column exists and their
+values; a row where the column is missing does not exist.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from acmf_core.domain import DAY_US
+from acmf_core.features import asof
+from acmf_core.features.compiled import FloatArray, IntArray
+from acmf_core.features.market import BOOK_LEVELS
+from acmf_core.features.schema import Feature
+
+
+class Rows(NamedTuple):
+    """When each row could be known (microseconds, ascending), and its value."""
+
+    available_at: IntArray
+    values: FloatArray
+
+
+def join(feature: Feature, frame: pd.DataFrame | None, closes: IntArray, out: FloatArray) -> None:
+    """Write the feature's value as known at every bar's close; NaN where none is, or none young enough."""
+    if frame is None or frame.empty:
+        out[:] = np.nan
+        return
+    parameters = dict(feature.parameters)
+    max_age_us = int(parameters.pop("max_age_s")) * 1_000_000
+    rows = _ROWS[feature.definition](frame)
+    known = asof.last_known(rows.available_at, closes, max_age_us)
+    if "days" in parameters:
+        rows = _zscores(rows, known, int(parameters["days"]), int(parameters["min_rows"]))
+    asof.take(rows.values, known, out)
+
+
+def _zscores(rows: Rows, known: IntArray, days: int, min_rows: int) -> Rows:
+    """The rows' values against those of their last `days`; only rows that some bar knows are computed."""
+    wanted = np.unique(known)
+    wanted = wanted[wanted >= 0]
+    values = np.full(len(rows.values), np.nan)
+    asof.trailing_zscores(rows.available_at, rows.values, wanted, days * DAY_US, min_rows, values)
+    return Rows(rows.available_at, values)
+
+
+def _column(frame: pd.DataFrame, name: str) -> FloatArray:
+    values: FloatArray = frame[name].to_numpy(dtype=np.float64)
+    return values
+
+
+def _existing(
+    frame: pd.DataFrame, exists: np.ndarray[tuple[int], np.dtype[np.bool_]], values: FloatArray
+) -> Rows:
+    stamps = pd.DatetimeIndex(frame["available_at"]).asi8
+    return Rows(stamps[exists], np.ascontiguousarray(values[exists]))
+
+
+def _levels(name: str) -> Callable[[pd.DataFrame], Rows]:
+    def rows(frame: pd.DataFrame) -> Rows:
+        values = _column(frame, name)
+        return _existing(frame, np.isfinite(values), values)
+
+    return rows
+
+
+def _funding_rate(frame: pd.DataFrame) -> Rows:
+    rate = _column(frame, "funding_rate")
+    return _existing(frame, np.isfinite(rate), rate * 1e4)
+
+
+def _long_short_ratio(frame: pd.DataFrame) -> Rows:
+    ratio = _column(frame, "long_short_ratio")
+    exists = np.isfinite(ratio) & (ratio > 0.0)
+    return _existing(frame, exists, np.log(np.where(exists, ratio, 1.0)))
+
+
+def _log_returns(prices: FloatArray) -> FloatArray:
+    """Percent log returns since the row before; the first row has none."""
+    returns = np.full(len(prices), np.nan)
+    returns[1:] = 100.0 * np.log(prices[1:] / prices[:-1])
+    return returns
+
+
+def _dxy_return(frame: pd.DataFrame) -> Rows:
+    dxy = _column(frame, "dxy")
+    rows = _existing(frame, np.isfinite(dxy) & (dxy > 0.0), dxy)
+    return Rows(rows.available_at, _log_returns(rows.values))
+
+
+def _risk_appetite(frame: pd.DataFrame) -> Rows:
+    stocks, gold = _column(frame, "sp500"), _column(frame, "gold")
+    both = np.isfinite(stocks) & np.isfinite(gold) & (stocks > 0.0) & (gold > 0.0)
+    rows = _existing(frame, both, stocks)
+    return Rows(rows.available_at, _log_returns(rows.values) - _log_returns(gold[both]))
+
+
+class _Book(NamedTuple):
+    """Order book rows that hold anything at all; `whole` where both sides are there and do not cross."""
+
+    exists: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    whole: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    bid: FloatArray
+    ask: FloatArray
+    bid_qty: FloatArray
+    ask_qty: FloatArray
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> "_Book":
+        bid, ask = _column(frame, "bid_px_1"), _column(frame, "ask_px_1")
+        bid_qty, ask_qty = _column(frame, "bid_qty_1"), _column(frame, "ask_qty_1")
+        exists = np.isfinite(bid) | np.isfinite(ask) | np.isfinite(bid_qty) | np.isfinite(ask_qty)
+        whole = np.isfinite(bid + ask) & (bid > 0.0) & (ask >= bid)
+        whole &= np.isfinite(bid_qty + ask_qty) & (bid_qty > 0.0) & (ask_qty > 0.0)
+        return cls(exists, whole, bid, ask, bid_qty, ask_qty)
+
+    def rows(self, frame: pd.DataFrame, values: FloatArray) -> Rows:
+        return _existing(frame, self.exists, np.where(self.whole, values, np.nan))
+
+
+def _quantity(frame: pd.DataFrame, side: str) -> FloatArray:
+    """Quantity over all levels, best first; a level that is not there holds nothing."""
+    total = np.zeros(len(frame))
+    for level in range(1, BOOK_LEVELS + 1):
+        quantity = _column(frame, f"{side}_qty_{level}")
+        total += np.where(np.isfinite(quantity), quantity, 0.0)
+    return total
+
+
+def _book_imbalance(frame: pd.DataFrame) -> Rows:
+    book, bids, asks = _Book.of(frame), _quantity(frame, "bid"), _quantity(frame, "ask")
+    return book.rows(frame, (bids - asks) / np.where(book.whole, bids + asks, 1.0))
+
+
+def _book_spread(frame: pd.DataFrame) -> Rows:
+    book = _Book.of(frame)
+    mid = np.where(book.whole, (book.bid + book.ask) / 2.0, 1.0)
+    return book.rows(frame, (book.ask - book.bid) / mid * 1e4)
+
+
+def _book_microprice(frame: pd.DataFrame) -> Rows:
+    book = _Book.of(frame)
+    mid = np.where(book.whole, (book.bid + book.ask) / 2.0, 1.0)
+    size = np.where(book.whole, book.bid_qty + book.ask_qty, 1.0)
+    microprice = (book.bid * book.ask_qty + book.ask * book.bid_qty) / size
+    return book.rows(frame, (microprice - mid) / mid * 1e4)
+
+
+_ROWS: Final[Mapping[str, Callable[[pd.DataFrame], Rows]]] = {
+    "book_imbalance": _book_imbalance,
+    "book_spread_bps": _book_spread,
+    "book_microprice_bps": _book_microprice,
+    "fear_greed": _levels("value"),
+    "funding_rate": _funding_rate,
+    "long_short_ratio": _long_short_ratio,
+    "vix": _levels("vix"),
+    "dxy_return_1d": _dxy_return,
+    "risk_appetite": _risk_appetite,
+    "whale_transfers_zscore": _levels("whale_transfers"),
+    "exchange_netflow_zscore": _levels("exchange_netflow"),
+    "news_sentiment": _levels("score"),
+}
