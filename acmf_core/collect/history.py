@@ -1,0 +1,146 @@
+"""MarketData out of the lake or a file: whole, in order, and refused where a bar is missing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from acmf_core.collect.importer import read_candles, read_funding
+from acmf_core.domain import INTERVAL_SECONDS
+from acmf_core.errors import MissingBars
+from acmf_core.lake import Lake
+from acmf_core.lake.lake import Stamp
+from acmf_core.lake.merging import as_stamp
+from acmf_core.lake.quality import gaps, missing_bars
+from acmf_core.lake.tables import OHLCV
+
+if TYPE_CHECKING:
+    from acmf_core.features import MarketData
+
+INTERVAL = "15m"
+
+
+def warmup_bars() -> int:
+    """15-minute bars that one live decision needs, all timeframes included (13,056)."""
+    from acmf_core.features import SCHEMA
+
+    per_timeframe = (bars * INTERVAL_SECONDS[name] for name, bars in SCHEMA.warmup.items())
+    return int(max(per_timeframe) // INTERVAL_SECONDS[INTERVAL])
+
+
+def load_market(
+    lake: Lake,
+    symbol: str,
+    start: Stamp = None,
+    end: Stamp = None,
+    versions: Mapping[str, int] | None = None,
+) -> "MarketData":
+    """Candles and funding of a symbol, start <= open_time < end.
+
+    Parameters
+    ----------
+    lake : Lake
+        Where to read.
+    symbol : str
+        The venue's name (BTCUSDT).
+    start, end : str, int (microseconds), Timestamp with a zone, optional
+        None is the first or the last bar there is. A given start or end must be covered.
+    versions : mapping, optional
+        Table to version, as recorded in a bundle; tables not named are read at their newest.
+
+    Returns
+    -------
+    MarketData
+        Every bar of the window; funding back to nine hours before it, known by its end.
+
+    Raises
+    ------
+    MissingBars
+        The lake has no bar of the symbol, the window is not covered, or it has gaps; with the command
+        that fills them.
+    """
+    from acmf_core.features import MarketData
+
+    pinned = dict(versions or {})
+    rows = lake.read(
+        "candles",
+        symbol=symbol,
+        interval=INTERVAL,
+        start=start,
+        end=end,
+        version=pinned.get("candles"),
+        columns=["open_time", *OHLCV],
+    )
+    _require_window(rows["open_time"], symbol, start, end)
+    candles = rows.set_index("open_time")
+    known_by = candles.index[-1] + pd.Timedelta(seconds=INTERVAL_SECONDS[INTERVAL])
+    return MarketData(candles=candles, funding=_funding(lake, symbol, candles.index[0], known_by, pinned))
+
+
+def load_file(
+    path: str | Path, funding: str | Path | None = None, *, min_bars: int | None = None
+) -> "MarketData":
+    """Candles, and funding where a second file is given, without a lake.
+
+    Parameters
+    ----------
+    path, funding : str or Path
+        CSV or Parquet files (`importer`).
+    min_bars : int, optional
+        Fewer bars are refused; None means the warm-up of one decision (13,056).
+
+    Raises
+    ------
+    DataError
+        As `importer.read_candles` and `read_funding`; a gap is MissingBars.
+    OSError
+        The file cannot be read.
+    """
+    from acmf_core.features import MarketData
+
+    bars = read_candles(path, INTERVAL, min_bars=warmup_bars() if min_bars is None else min_bars)
+    paid = None
+    if funding is not None:
+        paid = read_funding(funding).frame[["event_time", "funding_rate"]]
+        paid = paid.assign(available_at=paid["event_time"])[["event_time", "available_at", "funding_rate"]]
+    return MarketData(candles=bars.frame[list(OHLCV)], funding=paid)
+
+
+def _funding(
+    lake: Lake, symbol: str, first: pd.Timestamp, known_by: pd.Timestamp, pinned: Mapping[str, int]
+) -> pd.DataFrame | None:
+    if not lake.exists("funding"):
+        return None
+    paid = lake.read(
+        "funding",
+        symbol=symbol,
+        start=first - pd.Timedelta(hours=9),  # the maximum age of a rate: the first bar may still lean on it
+        end=known_by + pd.Timedelta(1, "us"),
+        version=pinned.get("funding"),
+        columns=["event_time", "available_at", "funding_rate"],
+    )
+    return None if paid.empty else paid
+
+
+def _require_window(times: pd.Series, symbol: str, start: Stamp, end: Stamp) -> None:
+    """Every grid point from start (or the first bar) to end (or the last bar) must be there."""
+    step = pd.Timedelta(seconds=INTERVAL_SECONDS[INTERVAL])
+    if times.empty:
+        window = f" from {start or 'the beginning'} to {end or 'now'}" if start or end else ""
+        raise MissingBars(
+            f"the lake has no {INTERVAL} bars of {symbol}{window}",
+            f"acmf data import FILE --symbol {symbol}, or acmf data pull --symbol {symbol} --from DATE",
+        )
+    first = times.iloc[0] if start is None else as_stamp(start).ceil(step)
+    last = times.iloc[-1] if end is None else as_stamp(end).ceil(step) - step
+    guarded = [first - step, *times, last + step]  # so that a missing edge is a gap as well
+    holes = gaps(pd.DatetimeIndex(guarded), INTERVAL)
+    if len(holes):
+        begins, ends = holes["first"].iloc[0], holes["last"].iloc[-1] + step
+        raise missing_bars(
+            holes,
+            f"{symbol} {INTERVAL}",
+            f"acmf data pull --symbol {symbol} --from {begins:%Y-%m-%d} --to {ends.ceil('D'):%Y-%m-%d}, then "
+            "acmf data check --bridge for what the venue never had",
+        )

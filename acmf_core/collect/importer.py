@@ -1,0 +1,314 @@
+"""Candles and funding from a user's CSV or Parquet file, refused in one line where they make no sense.
+
+Nothing is repaired in silence: what was guessed (columns, time unit, zone) is in `mapping` and `notes`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from acmf_core.collect.filetypes import read_table
+from acmf_core.collect.stamps import to_utc
+from acmf_core.domain import INTERVAL_SECONDS
+from acmf_core.errors import BadCandle, DataError
+from acmf_core.lake.quality import gaps, missing_bars
+from acmf_core.lake.tables import KLINE_EXTRAS, OHLCV
+
+# Field -> the names it goes by, most telling first; compared without case, blanks and punctuation.
+_CANDLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "open_time": ("opentime", "timestamp", "time", "datetime", "date", "ts", "unix", "start", "index"),
+    "open": ("open", "o", "openprice"),
+    "high": ("high", "h", "highprice", "max"),
+    "low": ("low", "l", "lowprice", "min"),
+    "close": ("close", "c", "closeprice", "price", "last"),
+    "volume": ("volume", "v", "vol", "basevolume", "volumebtc", "basevol"),
+    "quote_volume": ("quotevolume", "quoteassetvolume", "qav", "volumeusdt", "turnover"),
+    "trades": ("trades", "count", "numberoftrades", "numtrades", "tradecount"),
+    "taker_buy_volume": ("takerbuyvolume", "takerbuybaseassetvolume", "takerbasevol", "takerbuybasevolume"),
+    "taker_buy_quote_volume": ("takerbuyquotevolume", "takerbuyquoteassetvolume", "takerquotevol"),
+}
+_FUNDING_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "event_time": ("fundingtime", "calctime", "eventtime", *_CANDLE_NAMES["open_time"]),
+    "funding_rate": ("fundingrate", "lastfundingrate", "rate", "funding"),
+    "interval_hours": ("fundingintervalhours", "intervalhours"),
+}
+_MAX_FUNDING: Final = 0.05  # the venue caps BTC at 0.3 % and others at 3 % per interval; more is a percentage
+
+
+@dataclass(frozen=True)
+class ImportedCandles:
+    """Bars of a file.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Index open_time (datetime64[us, UTC], ascending, unique, on the grid); float64 open high low close
+        volume, and the kline extras that the file has.
+    mapping : dict
+        Our name to the file's column.
+    notes : tuple of str
+        What was assumed, for a person to read.
+    """
+
+    frame: pd.DataFrame
+    mapping: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImportedFunding:
+    """Funding payments of a file: event_time (UTC), funding_rate (fraction), interval_hours where known."""
+
+    frame: pd.DataFrame
+    mapping: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def read_candles(
+    path: str | Path,
+    interval: str = "15m",
+    *,
+    sort: bool = False,
+    allow_gaps: bool = False,
+    min_bars: int = 1,
+) -> ImportedCandles:
+    """Bars from a CSV (also .gz, .zip) or Parquet file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. Columns are guessed; Binance's kline files also without a header.
+    interval : str
+        The bar length that the file must have.
+    sort : bool
+        Put unsorted rows in order and drop identical doubles instead of refusing.
+    allow_gaps : bool
+        Accept missing bars (noted) instead of refusing.
+    min_bars : int
+        Fewer bars than this are refused.
+
+    Raises
+    ------
+    DataError
+        No such file, not a table, a missing column, wrong or mixed time units, unsorted or doubled rows,
+        off-grid stamps, another interval, too few bars.
+    BadCandle
+        A bar that contradicts itself, or a price that is no positive number.
+    MissingBars
+        Bars are missing and `allow_gaps` is off.
+    OSError
+        The file cannot be read.
+    """
+    path = Path(path)
+    raw = read_table(path)
+    notes = list(raw.notes)
+    mapping = _map_columns(raw.frame, _CANDLE_NAMES, (*KLINE_EXTRAS,), path.name)
+    _refuse_several_symbols(raw.frame, path.name)
+    times, said = to_utc(raw.frame[mapping["open_time"]], path.name)
+    notes += said
+    frame = _numbers(raw.frame, {k: v for k, v in mapping.items() if k != "open_time"}, path.name)
+    frame.index = pd.DatetimeIndex(times, name="open_time")
+    frame, said = _in_order(frame, path.name, sort)
+    notes += said
+    _check_grid(pd.DatetimeIndex(frame.index), interval, path.name)
+    check_bars(frame, path.name)
+    holes = gaps(pd.DatetimeIndex(frame.index), interval)
+    if len(holes) and not allow_gaps:
+        raise missing_bars(
+            holes, path.name, "--bridge fills outages with flat bars, --allow-gaps imports the file as it is"
+        )
+    if len(holes):
+        notes.append(f"{int(holes['bars'].sum())} bar(s) are missing in {len(holes)} place(s)")
+    if len(frame) < min_bars:
+        raise DataError(
+            f"{path.name} holds {len(frame):,} bars, one decision of a model needs {min_bars:,}",
+            "bring a longer history, or --allow-short to store it all the same",
+        )
+    return ImportedCandles(frame, mapping, tuple(notes))
+
+
+def read_funding(path: str | Path, *, sort: bool = False) -> ImportedFunding:
+    """Funding rates from a CSV or Parquet file; other columns (mark prices) are left out.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    sort : bool
+        Put unsorted rows in order and drop identical doubles instead of refusing.
+
+    Raises
+    ------
+    DataError
+        As `read_candles`, or rates that look like percent.
+    OSError
+        The file cannot be read.
+    """
+    path = Path(path)
+    raw = read_table(path)
+    mapping = _map_columns(raw.frame, _FUNDING_NAMES, ("interval_hours",), path.name)
+    times, said = to_utc(raw.frame[mapping["event_time"]], path.name)
+    frame = _numbers(raw.frame, {k: v for k, v in mapping.items() if k != "event_time"}, path.name)
+    frame.index = pd.DatetimeIndex(times, name="event_time").floor("s")
+    frame, more = _in_order(frame, path.name, sort)
+    rate = frame["funding_rate"].to_numpy()
+    bad = np.flatnonzero(~np.isfinite(rate) | (np.abs(rate) > _MAX_FUNDING))
+    if len(bad):
+        raise DataError(
+            f"{path.name}: funding rate {rate[bad[0]]:g} of {_when(frame.index[bad[0]])} is no fraction",
+            "write 0.01 % as 0.0001",
+        )
+    ignored = [str(c) for c in raw.frame.columns if c not in mapping.values()]
+    notes = [*raw.notes, *said, *more] + ([f"left out: {', '.join(ignored)}"] if ignored else [])
+    return ImportedFunding(frame.reset_index(), mapping, tuple(notes))
+
+
+def table_of(path: str | Path) -> str:
+    """Which table a file belongs to, by its columns: "funding" or "candles"."""
+    names = {_plain(c) for c in read_table(Path(path), head=True).frame.columns}
+    rates = {"fundingrate", "lastfundingrate"}
+    return "funding" if names & rates and not {"open", "high", "low", "close"} <= names else "candles"
+
+
+def check_bars(frame: pd.DataFrame, name: str) -> None:
+    """Every bar possible in itself: finite positive prices, volume >= 0, low <= open, close <= high.
+
+    Raises
+    ------
+    BadCandle
+        Naming the first bad bar and what is wrong with it.
+    """
+    o, h, low, c, v = (frame[column].to_numpy(float) for column in OHLCV)
+    prices = np.column_stack([o, h, low, c])
+    rules = (
+        (~np.isfinite(prices).all(axis=1), "has an empty or infinite price"),
+        ((prices <= 0).any(axis=1), "has a price that is not positive"),
+        (~np.isfinite(v), "has an empty or infinite volume"),
+        (v < 0, "has a negative volume"),
+        (h < low, "has high below low"),
+        ((o > h) | (o < low), "has its open outside low..high"),
+        ((c > h) | (c < low), "has its close outside low..high"),
+    )
+    for broken, text in rules:
+        rows = np.flatnonzero(broken)
+        if len(rows):
+            i = rows[0]
+            raise BadCandle(
+                f"{name}: bar {_when(frame.index[i])} {text} "
+                f"(o {o[i]:g} h {h[i]:g} l {low[i]:g} c {c[i]:g} v {v[i]:g}); {len(rows)} such bar(s)",
+                "mend or drop them at the source",
+            )
+
+
+def _map_columns(
+    frame: pd.DataFrame, names: Mapping[str, tuple[str, ...]], optional: tuple[str, ...], file: str
+) -> dict[str, str]:
+    present: dict[str, str] = {}
+    for column in frame.columns:
+        present.setdefault(_plain(column), column)
+    mapping: dict[str, str] = {}
+    for ours, aliases in names.items():
+        found = next((present[a] for a in aliases if a in present), None)
+        if found is not None:
+            mapping[ours] = found
+    missing = [ours for ours in names if ours not in mapping and ours not in optional]
+    if missing:
+        shown = ", ".join(str(c)[:30] for c in frame.columns[:12])
+        raise DataError(
+            f"{file} has no column for {', '.join(missing)} (its columns: {shown})",
+            f"name it {' / '.join(missing)}",
+        )
+    return mapping
+
+
+def _plain(column: object) -> str:
+    return re.sub(r"[^a-z0-9]", "", str(column).lower())
+
+
+def _refuse_several_symbols(frame: pd.DataFrame, file: str) -> None:
+    column = next((c for c in frame.columns if _plain(c) in {"symbol", "ticker", "pair"}), None)
+    if column is None:
+        return
+    symbols = [str(s) for s in frame[column].unique()]
+    if len(symbols) > 1:
+        raise DataError(
+            f"{file} holds {len(symbols)} symbols ({', '.join(symbols[:4])})", "import one file a symbol"
+        )
+
+
+def _numbers(frame: pd.DataFrame, mapping: Mapping[str, str], file: str) -> pd.DataFrame:
+    columns = {}
+    for ours, theirs in mapping.items():
+        values = pd.to_numeric(frame[theirs], errors="coerce")
+        broken = np.flatnonzero(values.isna().to_numpy() & frame[theirs].notna().to_numpy())
+        if len(broken):
+            text = str(frame[theirs].iloc[broken[0]])[:30]
+            raise DataError(
+                f'{file}: row {broken[0] + 1}: {theirs} is "{text}", which is no number',
+                "mend that row",
+            )
+        columns[ours] = values.to_numpy(dtype="float64", na_value=np.nan)
+    return pd.DataFrame(columns)
+
+
+def _in_order(frame: pd.DataFrame, file: str, sort: bool) -> tuple[pd.DataFrame, list[str]]:
+    notes: list[str] = []
+    times = pd.DatetimeIndex(frame.index)
+    if not frame.index.is_monotonic_increasing:
+        back = int(np.flatnonzero(np.diff(times.asi8) < 0)[0]) + 1
+        if not sort:
+            raise DataError(
+                f"{file} is not in time order: row {back + 1} ({_when(frame.index[back])}) "
+                f"comes after {_when(frame.index[back - 1])}",
+                "sort the file, or --sort",
+            )
+        frame = frame.sort_index(kind="stable")
+        notes.append("rows were put in time order")
+    double = frame.index.duplicated()
+    if not double.any():
+        return frame, notes
+    first = frame.index[double][0]
+    whole = frame.reset_index()
+    same = whole.duplicated().to_numpy()
+    if not sort:
+        raise DataError(
+            f"{file} has {int(double.sum())} row(s) twice, the first is {_when(first)}",
+            "drop the doubles, or --sort where they are identical",
+        )
+    if (double & ~same).any():
+        raise BadCandle(
+            f"{file} has two different rows for {_when(frame.index[double & ~same][0])}", "keep the right one"
+        )
+    return frame.loc[~double], [*notes, f"{int(double.sum())} identical double(s) were dropped"]
+
+
+def _check_grid(times: pd.DatetimeIndex, interval: str, file: str) -> None:
+    step = INTERVAL_SECONDS[interval] * 1_000_000
+    stamps = times.as_unit("us").asi8
+    off = np.flatnonzero(stamps % step)
+    if len(off):
+        at_close = bool(((stamps[off] + 1_000) % step <= 999).all() or ((stamps[off] + 1) % step == 0).all())
+        fix = (
+            "these look like close times: give the open times"
+            if at_close
+            else "stamp bars with their open time"
+        )
+        raise DataError(
+            f"{file}: {len(off)} stamp(s) are off the {interval} grid, the first is "
+            f"{times[off[0]]:%Y-%m-%d %H:%M:%S.%f} UTC",
+            fix,
+        )
+    if len(stamps) > 2 and (usual := int(np.median(np.diff(stamps)))) != step:
+        raise DataError(
+            f"{file}: bars are {usual // 1_000_000} s apart, {interval} bars are {step // 1_000_000} s apart",
+            f"bring {interval} bars, or say --interval",
+        )
+
+
+def _when(stamp: pd.Timestamp) -> str:
+    return f"{stamp:%Y-%m-%d %H:%M} UTC"

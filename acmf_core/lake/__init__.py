@@ -1,0 +1,6 @@
+"""Point-in-time history: Delta tables with two times per row, and the checks on their quality."""
+
+from acmf_core.lake.lake import Lake
+from acmf_core.lake.merging import MergeReport
+
+__all__ = ["Lake", "MergeReport"]

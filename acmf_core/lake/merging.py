@@ -1,0 +1,225 @@
+"""What a merge decides, away from any disk: which offered rows are new, same, fuller or in conflict."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from acmf_core.errors import ConflictingBar, DataError
+from acmf_core.lake.tables import STAMP, Table
+
+_CONFLICT_COLUMNS: Final = ("time", "column", "stored", "offered")
+_VALUE_PART: Final = ("column", "stored", "offered")
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What one merge did.
+
+    Attributes
+    ----------
+    inserted, unchanged : int
+        New rows; rows that were there with the same values.
+    filled : int
+        Rows that gained optional values, or that took the place of a bridged stand-in.
+    corrected : int
+        Rows whose closed values were replaced because `accept_corrections` said so.
+    conflicts : DataFrame
+        key columns, time, column, stored, offered: one line per value kept out, oldest first.
+    version : int or None
+        The table's version afterwards; None where nothing was ever written.
+    """
+
+    table: str
+    inserted: int
+    unchanged: int
+    filled: int
+    corrected: int
+    conflicts: pd.DataFrame
+    version: int | None
+
+    @property
+    def conflicting_rows(self) -> int:
+        """How many rows were kept out."""
+        return int(
+            self.conflicts.drop_duplicates([c for c in self.conflicts if c not in _VALUE_PART]).shape[0]
+        )
+
+    @property
+    def changed(self) -> bool:
+        """Whether a new version was written."""
+        return bool(self.inserted or self.filled or self.corrected)
+
+    def conflict(self) -> ConflictingBar | None:
+        """The error that names the first row kept out, or None."""
+        if self.conflicts.empty:
+            return None
+        first = self.conflicts.iloc[0]
+        when, column = f"{first['time']:%Y-%m-%d %H:%M} UTC", first["column"]
+        return ConflictingBar(
+            f"{self.conflicting_rows} closed row(s) of {self.table} came again with other values and "
+            f"stayed out; the first is {when}: {column} {first['stored']} is stored, {first['offered']} was "
+            "offered",
+            "look at the source; --accept-corrections takes the new values",
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Offered rows against stored ones: what to insert, what to replace, what to keep out."""
+
+    inserts: pd.DataFrame
+    updates: pd.DataFrame
+    unchanged: int
+    filled: int
+    corrected: int
+    conflicts: pd.DataFrame
+
+    @property
+    def writes(self) -> int:
+        return len(self.inserts) + len(self.updates)
+
+    def writes_frame(self, spec: Table) -> pd.DataFrame:
+        parts = [part for part in (self.inserts, self.updates) if len(part)]
+        return pd.concat(parts, ignore_index=True)[spec.schema.names] if len(parts) > 1 else parts[0]
+
+    def report(self, name: str, version: int | None) -> MergeReport:
+        return MergeReport(
+            name, len(self.inserts), self.unchanged, self.filled, self.corrected, self.conflicts, version
+        )
+
+
+def compare(spec: Table, stored: pd.DataFrame, offered: pd.DataFrame, accept: bool) -> Difference:
+    """Sort the offered rows into new, same, fuller and conflicting ones."""
+    keys = list(spec.keys)
+    index = pd.MultiIndex.from_frame(stored[keys])
+    place = (
+        index.get_indexer(pd.MultiIndex.from_frame(offered[keys]))
+        if len(stored)
+        else np.full(len(offered), -1)
+    )
+    is_new = place < 0
+    old = stored.iloc[place[~is_new]].reset_index(drop=True)
+    new = offered.loc[~is_new].reset_index(drop=True)
+
+    stand_in = np.zeros(len(old), dtype=bool)  # a real row takes the place of a bridged one
+    if spec.placeholder:
+        stand_in = old[spec.placeholder].to_numpy(bool) & ~new[spec.placeholder].to_numpy(bool)
+    differs, fills = np.zeros((2, len(old), len(spec.values)), dtype=bool)
+    for column, value in enumerate(spec.values):
+        had, has = old[value].notna().to_numpy(), new[value].notna().to_numpy()
+        fills[:, column] = ~had & has
+        differs[:, column] = had & has & (old[value].ne(new[value]).fillna(False).to_numpy(bool)) & ~stand_in
+    conflicting, fuller = differs.any(axis=1), fills.any(axis=1) | stand_in
+
+    replacing = fuller & ~conflicting if not accept else fuller | conflicting
+    merged = (
+        new.where(new.notna(), old) if len(new) else new
+    )  # keep optional values that are not offered again
+    merged = merged.astype(new.dtypes.to_dict())
+    return Difference(
+        inserts=offered.loc[is_new],
+        updates=merged.loc[replacing],
+        unchanged=int((~conflicting & ~fuller).sum()),
+        filled=int((fuller & ~conflicting).sum()),
+        corrected=int(conflicting.sum()) if accept else 0,
+        conflicts=no_conflicts(spec) if accept else _conflicts(spec, old, new, differs),
+    )
+
+
+def no_conflicts(spec: Table) -> pd.DataFrame:
+    return pd.DataFrame(columns=[*spec.partitions, *_CONFLICT_COLUMNS])
+
+
+def _conflicts(
+    spec: Table, old: pd.DataFrame, new: pd.DataFrame, differs: npt.NDArray[np.bool_]
+) -> pd.DataFrame:
+    rows = []
+    for row, column in zip(*np.nonzero(differs), strict=True):
+        value = spec.values[column]
+        keys = [old[name].iat[row] for name in spec.partitions]
+        rows.append([*keys, old[spec.time].iat[row], value, old[value].iat[row], new[value].iat[row]])
+    return pd.DataFrame(rows, columns=[*spec.partitions, *_CONFLICT_COLUMNS]) if rows else no_conflicts(spec)
+
+
+def conform(spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame in the table's columns, order and types, sorted by key."""
+    required = [n for n in spec.schema.names if n not in spec.optional]
+    missing = [n for n in required if n not in frame.columns]
+    unknown = [n for n in frame.columns if n not in spec.schema.names]
+    if missing or unknown:
+        problem = f"lack {', '.join(missing)}" if missing else f"carry {', '.join(map(str, unknown))}"
+        raise DataError(f"rows for {spec.name} {problem}", f"columns: {', '.join(spec.schema.names)}")
+    rows = to_pandas(to_arrow(spec, frame))
+    empty = [n for n in required if rows[n].isna().any()]
+    if empty:
+        raise DataError(
+            f"rows for {spec.name} have empty values in {', '.join(empty)}", "fill or drop those rows"
+        )
+    rows = rows.sort_values(list(spec.keys), ignore_index=True)
+    double = rows.duplicated(list(spec.keys))
+    if double.any():
+        first = rows.loc[double, spec.time].iloc[0]
+        raise DataError(
+            f"{int(double.sum())} row(s) for {spec.name} come twice, the first at {first:%Y-%m-%d %H:%M} UTC",
+            "drop the doubles",
+        )
+    return rows
+
+
+def to_arrow(spec: Table, frame: pd.DataFrame) -> pa.Table:
+    arrays = []
+    for field in spec.schema:
+        if field.name not in frame.columns:
+            arrays.append(pa.nulls(len(frame), field.type))
+            continue
+        column = frame[field.name]
+        if field.type == STAMP and getattr(column.dtype, "tz", None) is None:
+            raise DataError(
+                f"{spec.name}.{field.name} has no time zone", "stamps are UTC: tz_localize('UTC')"
+            )
+        try:
+            arrays.append(pa.Array.from_pandas(column, type=field.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(
+                f"{spec.name}.{field.name} is not {field.type}: {first_line(error)}", "convert the column"
+            ) from None
+    loose = pa.schema([field.with_nullable(True) for field in spec.schema])  # nulls are judged by conform
+    return pa.Table.from_arrays(arrays, schema=loose)
+
+
+def to_pandas(rows: pa.Table) -> pd.DataFrame:
+    """Microsecond UTC stamps, float64, Int64 (nullable) and plain text, whatever wrote them."""
+    frame: pd.DataFrame = rows.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    for name, kind in zip(rows.schema.names, rows.schema.types, strict=True):
+        if pa.types.is_timestamp(kind):
+            frame[name] = frame[name].dt.tz_convert("UTC").dt.as_unit("us")
+    return frame
+
+
+def as_stamp(value: str | int | pd.Timestamp) -> pd.Timestamp:
+    """A moment in UTC from a text (no zone means UTC), microseconds, or a Timestamp with a zone.
+
+    Raises
+    ------
+    DataError
+        A text that is no date, or a Timestamp without a zone.
+    """
+    try:
+        if isinstance(value, int):
+            return pd.Timestamp(value, unit="us", tz="UTC")
+        stamp = pd.Timestamp(value)
+    except ValueError:
+        raise DataError(f'"{value}" is not a date', "write it like 2024-01-31 or 2024-01-31T12:00") from None
+    if stamp.tzinfo is not None:
+        return stamp.tz_convert("UTC").as_unit("us")
+    if isinstance(value, str):
+        return stamp.tz_localize("UTC").as_unit("us")
+    raise DataError(f"{value} has no time zone", "stamps are UTC: tz_localize('UTC')")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
