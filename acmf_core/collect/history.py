@@ -2,29 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from acmf_core.collect.importer import read_candles, read_funding
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import MissingBars
+from acmf_core.features import SCHEMA, MarketData
 from acmf_core.lake import Lake
 from acmf_core.lake.lake import Stamp
 from acmf_core.lake.merging import as_stamp
 from acmf_core.lake.quality import gaps, missing_bars
 from acmf_core.lake.tables import OHLCV
 
-if TYPE_CHECKING:
-    from acmf_core.features import MarketData
-
 INTERVAL = "15m"
 
 
 def warmup_bars() -> int:
     """15-minute bars that one live decision needs, all timeframes included (13,056)."""
-    from acmf_core.features import SCHEMA
-
     per_timeframe = (bars * INTERVAL_SECONDS[name] for name, bars in SCHEMA.warmup.items())
     return int(max(per_timeframe) // INTERVAL_SECONDS[INTERVAL])
 
@@ -35,7 +30,7 @@ def load_market(
     start: Stamp = None,
     end: Stamp = None,
     versions: Mapping[str, int] | None = None,
-) -> "MarketData":
+) -> MarketData:
     """Candles and funding of a symbol, start <= open_time < end.
 
     Parameters
@@ -60,8 +55,6 @@ def load_market(
         The lake has no bar of the symbol, the window is not covered, or it has gaps; with the command
         that fills them.
     """
-    from acmf_core.features import MarketData
-
     pinned = dict(versions or {})
     rows = lake.read(
         "candles",
@@ -80,7 +73,7 @@ def load_market(
 
 def load_file(
     path: str | Path, funding: str | Path | None = None, *, min_bars: int | None = None
-) -> "MarketData":
+) -> MarketData:
     """Candles, and funding where a second file is given, without a lake.
 
     Parameters
@@ -97,8 +90,6 @@ def load_file(
     OSError
         The file cannot be read.
     """
-    from acmf_core.features import MarketData
-
     bars = read_candles(path, INTERVAL, min_bars=warmup_bars() if min_bars is None else min_bars)
     paid = None
     if funding is not None:
