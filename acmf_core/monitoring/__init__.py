@@ -1,0 +1,1 @@
+"""Layer 6: what a person is told, and when."""

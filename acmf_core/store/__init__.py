@@ -1,0 +1,1 @@
+"""Durable memory: what the daemon saw, decided and did, on SQLite or PostgreSQL."""
