@@ -120,14 +120,16 @@ def read_candles(
     holes = gaps(pd.DatetimeIndex(frame.index), interval)
     if len(holes) and not allow_gaps:
         raise missing_bars(
-            holes, path.name, "--bridge fills outages with flat bars, --allow-gaps imports the file as it is"
+            holes,
+            path.name,
+            "acmf data import --bridge fills outages with flat bars, --allow-gaps takes the file as it is",
         )
     if len(holes):
         notes.append(f"{int(holes['bars'].sum())} bar(s) are missing in {len(holes)} place(s)")
     if len(frame) < min_bars:
         raise DataError(
             f"{path.name} holds {len(frame):,} bars, one decision of a model needs {min_bars:,}",
-            "bring a longer history, or --allow-short to store it all the same",
+            "bring a longer history; acmf data import --allow-short stores it all the same",
         )
     return ImportedCandles(frame, mapping, tuple(notes))
 

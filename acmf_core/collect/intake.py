@@ -1,0 +1,147 @@
+"""A user's file into the lake: read, bridged where asked, checked against what is stored, merged at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from acmf_core.collect.history import warmup_bars
+from acmf_core.collect.importer import read_candles, read_funding
+from acmf_core.errors import DataError
+from acmf_core.lake import Lake, MergeReport
+from acmf_core.lake.quality import bridge, gaps, missing_bars
+from acmf_core.lake.tables import candle_rows, funding_rows
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes
+    ----------
+    rows, bridged : int
+        Rows in the file; flat bars added for outages.
+    first, last : Timestamp
+        Of the file.
+    mapping : dict
+        Our column to the file's.
+    notes : tuple of str
+        What was assumed.
+    """
+
+    merged: MergeReport
+    rows: int
+    bridged: int
+    first: pd.Timestamp
+    last: pd.Timestamp
+    mapping: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def import_candles(
+    lake: Lake,
+    path: str | Path,
+    symbol: str,
+    interval: str = "15m",
+    *,
+    sort: bool = False,
+    allow_gaps: bool = False,
+    bridge_outages: bool = False,
+    allow_short: bool = False,
+    accept_corrections: bool = False,
+) -> ImportReport:
+    """Bars of a file into the lake, all or nothing.
+
+    Parameters
+    ----------
+    lake : Lake
+        Where to.
+    path : str or Path
+        CSV or Parquet (`importer.read_candles`).
+    symbol, interval : str
+        Whose bars these are.
+    sort : bool
+        Put rows in order and drop identical doubles.
+    allow_gaps, bridge_outages : bool
+        Take the file with its gaps; fill outages of at most a day with flat zero-volume bars, marked.
+    allow_short : bool
+        Take fewer bars (the stored ones included) than one decision of a model needs.
+    accept_corrections : bool
+        Take values that differ from stored ones.
+
+    Raises
+    ------
+    DataError
+        As `read_candles`, and where the file leaves a gap between itself and what is stored (MissingBars).
+    OSError
+        File or lake cannot be read or written.
+    """
+    file = read_candles(path, interval, sort=sort, allow_gaps=allow_gaps or bridge_outages)
+    bars = file.frame.reset_index()
+    filled = bridge(bars, interval) if bridge_outages else bars.iloc[:0]
+    bars = pd.concat([bars.assign(bridged=False), filled]) if len(filled) else bars
+    stored = lake.read("candles", symbol=symbol, interval=interval, columns=["open_time"])["open_time"]
+    together = pd.DatetimeIndex(stored).union(pd.DatetimeIndex(bars["open_time"]).as_unit("us"))
+    if not allow_short and interval == "15m" and len(together) < warmup_bars():
+        raise DataError(
+            f"{Path(path).name} holds {len(bars):,} bars"
+            + (f" ({len(together):,} with the stored ones)" if len(stored) else "")
+            + f", one decision of a model needs {warmup_bars():,}",
+            "bring a longer history; acmf data import --allow-short stores it all the same",
+        )
+    if not allow_gaps:
+        _refuse_new_gaps(pd.DatetimeIndex(stored), together, interval, Path(path).name)
+    merged = lake.merge(
+        "candles",
+        candle_rows(bars, symbol, interval),
+        accept_corrections=accept_corrections,
+        source=f"file {Path(path).name}",
+    )
+    return ImportReport(
+        merged,
+        len(file.frame),
+        len(filled),
+        file.frame.index[0],
+        file.frame.index[-1],
+        file.mapping,
+        file.notes,
+    )
+
+
+def import_funding(
+    lake: Lake, path: str | Path, symbol: str, *, sort: bool = False, accept_corrections: bool = False
+) -> ImportReport:
+    """Funding payments of a file into the lake, all or nothing; parameters and errors as `import_candles`."""
+    file = read_funding(path, sort=sort)
+    merged = lake.merge(
+        "funding",
+        funding_rows(file.frame, symbol),
+        accept_corrections=accept_corrections,
+        source=f"file {Path(path).name}",
+    )
+    times = file.frame["event_time"]
+    return ImportReport(merged, len(times), 0, times.iloc[0], times.iloc[-1], file.mapping, file.notes)
+
+
+def bridge_lake(lake: Lake, symbol: str, interval: str = "15m") -> MergeReport:
+    """Fill every stored outage of at most a day with flat zero-volume bars, marked `bridged`.
+
+    A real bar that comes later takes a bridged bar's place.
+    """
+    stored = lake.read("candles", symbol=symbol, interval=interval, columns=["open_time", "close"])
+    return lake.merge("candles", candle_rows(bridge(stored, interval), symbol, interval), source="bridge")
+
+
+def _refuse_new_gaps(stored: pd.DatetimeIndex, together: pd.DatetimeIndex, interval: str, name: str) -> None:
+    """Gaps that the file brings, in itself or towards the stored bars; older gaps do not count."""
+    holes = gaps(together, interval)
+    if holes.empty:
+        return
+    known = gaps(stored, interval)
+    new = holes[~holes["first"].isin(known["first"]) & ~holes["last"].isin(known["last"])]
+    if len(new):
+        raise missing_bars(
+            new,
+            name if stored.empty else f"{name} and the stored bars",
+            "bring the bars between first, or acmf data import --allow-gaps",
+        )
