@@ -4,13 +4,9 @@
 """
 
 import math
-from typing import Final
 
 from acmf_core.features.blocks import Layout, Spans
 from acmf_core.features.compiled import FloatArray, IntArray, compiled
-from acmf_core.features.rolling import STILL
-
-STILL_SHARE: Final = 1e-24  # variance of levels, as a share of their mean square, that counts as none
 
 
 @compiled
@@ -39,6 +35,15 @@ def relative(price: FloatArray, base: FloatArray, at: Layout, out: FloatArray) -
         for i in range(at.offsets[k + 1] - first):
             level = base[first + i]
             out[row + i] = (price[first + i] - level) / level * 100.0
+
+
+@compiled
+def log_return(close: FloatArray, at: Layout, bars: int, lag: int, out: FloatArray) -> None:
+    """100 ln(C_t / C_{t - bars}), `lag` bars earlier."""
+    for k in range(len(at.heads)):
+        first, row = at.offsets[k] + at.heads[k] - lag, at.rows[k]
+        for i in range(first, at.offsets[k + 1] - lag):
+            out[row + i - first] = 100.0 * math.log(close[i] / close[i - bars])
 
 
 @compiled
@@ -88,32 +93,36 @@ def volatility(total: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
 
 
 @compiled
-def autocorrelation(products: FloatArray, variance: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
-    """Sum of neighbouring products over the sum of squares, 0 where nothing has moved."""
+def autocorrelation(
+    products: FloatArray, variance: FloatArray, still: float, at: Layout, n: int, out: FloatArray
+) -> None:
+    """Sum of neighbouring products over the sum of squares; 0 where the variance is below `still`."""
     for k in range(len(at.heads)):
         first, row = at.offsets[k] + at.heads[k], at.rows[k]
         for i in range(first, at.offsets[k + 1]):
-            out[row + i - first] = products[i] / (variance[i] * n) if variance[i] >= STILL else 0.0
+            out[row + i - first] = products[i] / (variance[i] * n) if variance[i] >= still else 0.0
 
 
 @compiled
-def skew(third: FloatArray, variance: FloatArray, at: Layout, out: FloatArray) -> None:
-    """m3 / m2^1.5, 0 where nothing has moved."""
+def skew(third: FloatArray, variance: FloatArray, still: float, at: Layout, out: FloatArray) -> None:
+    """m3 / m2^1.5; 0 where the variance is below `still`."""
     for k in range(len(at.heads)):
         first, row = at.offsets[k] + at.heads[k], at.rows[k]
         for i in range(first, at.offsets[k + 1]):
             v = variance[i]
-            out[row + i - first] = third[i] / (v * math.sqrt(v)) if v >= STILL else 0.0
+            out[row + i - first] = third[i] / (v * math.sqrt(v)) if v >= still else 0.0
 
 
 @compiled
-def excess_kurtosis(fourth: FloatArray, variance: FloatArray, at: Layout, out: FloatArray) -> None:
-    """m4 / m2^2 - 3, 0 where nothing has moved."""
+def excess_kurtosis(
+    fourth: FloatArray, variance: FloatArray, still: float, at: Layout, out: FloatArray
+) -> None:
+    """m4 / m2^2 - 3; 0 where the variance is below `still`."""
     for k in range(len(at.heads)):
         first, row = at.offsets[k] + at.heads[k], at.rows[k]
         for i in range(first, at.offsets[k + 1]):
             v = variance[i]
-            out[row + i - first] = fourth[i] / (v * v) - 3.0 if v >= STILL else 0.0
+            out[row + i - first] = fourth[i] / (v * v) - 3.0 if v >= still else 0.0
 
 
 @compiled
@@ -132,14 +141,15 @@ def zscore(
     mean: FloatArray,
     variance: FloatArray,
     mean_square: FloatArray,
+    still: float,
     at: Layout,
     out: FloatArray,
 ) -> None:
-    """Distance from the mean in standard deviations, 0 where the level has not moved."""
+    """Distance from the mean in standard deviations; 0 where variance <= still * mean square."""
     for k in range(len(at.heads)):
         first, row = at.offsets[k] + at.heads[k], at.rows[k]
         for i in range(first, at.offsets[k + 1]):
-            moved = variance[i] > STILL_SHARE * mean_square[i]
+            moved = variance[i] > still * mean_square[i]
             out[row + i - first] = (x[i] - mean[i]) / math.sqrt(variance[i]) if moved else 0.0
 
 

@@ -4,6 +4,8 @@ A slow row is known from its `available_at` on, to the very microsecond, and is 
 than the source's maximum age. Kernels, not DuckDB: features stay pure, a live join is instant (ADR 020).
 """
 
+import math
+
 import numpy as np
 
 from acmf_core.features.compiled import FloatArray, IntArray, compiled
@@ -43,12 +45,25 @@ def take(values: FloatArray, positions: IntArray, out: FloatArray) -> None:
 
 
 @compiled
+def logarithms(values: FloatArray, out: FloatArray) -> None:
+    """Natural logarithms, by the same library that the candle columns use."""
+    for i in range(len(values)):
+        out[i] = math.log(values[i])
+
+
+@compiled
 def trailing_zscores(
-    available_at: IntArray, x: FloatArray, wanted: IntArray, span_us: int, min_rows: int, out: FloatArray
+    available_at: IntArray,
+    x: FloatArray,
+    wanted: IntArray,
+    span_us: int,
+    min_rows: int,
+    still: float,
+    out: FloatArray,
 ) -> None:
     """z-score of the wanted rows among the rows available in (a - span, a], themselves included (ddof 0).
 
-    0 where the variance is at most 1e-24 of the mean square; NaN with fewer than `min_rows` rows, and NaN
+    0 where the variance is at most `still` of the mean square; NaN with fewer than `min_rows` rows, and NaN
     unless a row at or before a - span is loaded: else the value would depend on how much was loaded.
     """
     for w in range(len(wanted)):
@@ -68,4 +83,4 @@ def trailing_zscores(
             d = x[i] - mean
             variance += d * d
         variance /= n
-        out[last] = (x[last] - mean) / np.sqrt(variance) if variance > 1e-24 * (square / n) else 0.0
+        out[last] = (x[last] - mean) / np.sqrt(variance) if variance > still * (square / n) else 0.0

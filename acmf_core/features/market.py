@@ -12,7 +12,12 @@ from acmf_core.errors import BadCandle, DataError
 
 OHLCV: Final = ("open", "high", "low", "close", "volume")
 BOOK_LEVELS: Final = 20
-_BOOK = tuple(f"{side}_{what}_{i}" for side in ("bid", "ask") for what in ("px", "qty") for i in range(1, 21))
+_BOOK = tuple(
+    f"{side}_{what}_{i}"
+    for side in ("bid", "ask")
+    for what in ("px", "qty")
+    for i in range(1, BOOK_LEVELS + 1)
+)
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "book": _BOOK,
     "funding": ("funding_rate",),
@@ -164,6 +169,8 @@ def _utc_times(times: pd.Index | pd.Series, what: str) -> pd.DatetimeIndex:
 
 
 def _numbers(frame: pd.DataFrame, columns: tuple[str, ...], what: str) -> pd.DataFrame:
+    if not frame.columns.is_unique:
+        raise DataError(f"{what} have a column twice", "keep one of each name")
     absent = [column for column in columns if column not in frame.columns]
     if absent:
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""

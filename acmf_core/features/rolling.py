@@ -9,14 +9,11 @@ Each kernel fills `out` from `back` bars before a window's first answered row to
 """
 
 import math
-from typing import Final
 
 import numpy as np
 
 from acmf_core.features.blocks import Layout
 from acmf_core.features.compiled import FloatArray, compiled
-
-STILL: Final = 1e-24  # variance of percent returns below which nothing has moved
 
 
 @compiled
@@ -24,10 +21,12 @@ def total(x: FloatArray, at: Layout, back: int, n: int, out: FloatArray) -> None
     """Sum of the last n values."""
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]
-        out[first:end] = 0.0
+        sums = out[first:end]
+        sums[:] = 0.0
         for lag in range(n - 1, -1, -1):
-            for i in range(first, end):
-                out[i] += x[i - lag]
+            past = x[first - lag : end - lag]
+            for i in range(len(sums)):
+                sums[i] += past[i]
 
 
 @compiled
@@ -35,12 +34,13 @@ def mean(x: FloatArray, at: Layout, back: int, n: int, out: FloatArray) -> None:
     """Mean of the last n values."""
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]
-        out[first:end] = 0.0
+        sums = out[first:end]
+        sums[:] = 0.0
         for lag in range(n - 1, -1, -1):
-            for i in range(first, end):
-                out[i] += x[i - lag]
-        for i in range(first, end):
-            out[i] /= n
+            past = x[first - lag : end - lag]
+            for i in range(len(sums)):
+                sums[i] += past[i]
+        sums /= n
 
 
 @compiled
@@ -48,21 +48,22 @@ def variance(x: FloatArray, mean: FloatArray, at: Layout, back: int, n: int, out
     """Mean squared deviation of the last n values from their mean (ddof 0)."""
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]
-        out[first:end] = 0.0
+        sums, centre = out[first:end], mean[first:end]
+        sums[:] = 0.0
         for lag in range(n - 1, -1, -1):
-            for i in range(first, end):
-                d = x[i - lag] - mean[i]
-                out[i] += d * d
-        for i in range(first, end):
-            out[i] /= n
+            past = x[first - lag : end - lag]
+            for i in range(len(sums)):
+                d = past[i] - centre[i]
+                sums[i] += d * d
+        sums /= n
 
 
 @compiled
-def deviation(variance: FloatArray, at: Layout, back: int, out: FloatArray) -> None:
-    """Standard deviation of percent returns, 0 where nothing has moved."""
+def deviation(variance: FloatArray, still: float, at: Layout, back: int, out: FloatArray) -> None:
+    """Standard deviation; 0 where the variance is below `still`."""
     for k in range(len(at.heads)):
         for i in range(at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]):
-            out[i] = math.sqrt(variance[i]) if variance[i] >= STILL else 0.0
+            out[i] = math.sqrt(variance[i]) if variance[i] >= still else 0.0
 
 
 @compiled
@@ -70,13 +71,14 @@ def third_moment(x: FloatArray, mean: FloatArray, at: Layout, n: int, out: Float
     """Mean cubed deviation of the last n values from their mean."""
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
-        out[first:end] = 0.0
+        sums, centre = out[first:end], mean[first:end]
+        sums[:] = 0.0
         for lag in range(n - 1, -1, -1):
-            for i in range(first, end):
-                d = x[i - lag] - mean[i]
-                out[i] += d * d * d
-        for i in range(first, end):
-            out[i] /= n
+            past = x[first - lag : end - lag]
+            for i in range(len(sums)):
+                d = past[i] - centre[i]
+                sums[i] += d * d * d
+        sums /= n
 
 
 @compiled
@@ -84,14 +86,15 @@ def fourth_moment(x: FloatArray, mean: FloatArray, at: Layout, n: int, out: Floa
     """Mean fourth power of the deviations of the last n values from their mean."""
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
-        out[first:end] = 0.0
+        sums, centre = out[first:end], mean[first:end]
+        sums[:] = 0.0
         for lag in range(n - 1, -1, -1):
-            for i in range(first, end):
-                d = x[i - lag] - mean[i]
+            past = x[first - lag : end - lag]
+            for i in range(len(sums)):
+                d = past[i] - centre[i]
                 square = d * d
-                out[i] += square * square
-        for i in range(first, end):
-            out[i] /= n
+                sums[i] += square * square
+        sums /= n
 
 
 @compiled
@@ -99,10 +102,12 @@ def neighbour_products(x: FloatArray, mean: FloatArray, at: Layout, n: int, out:
     """Sum, over the n - 1 neighbouring pairs of the last n values, of the product of their deviations."""
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
-        out[first:end] = 0.0
+        sums, centre = out[first:end], mean[first:end]
+        sums[:] = 0.0
         for lag in range(n - 2, -1, -1):
-            for i in range(first, end):
-                out[i] += (x[i - lag] - mean[i]) * (x[i - lag - 1] - mean[i])
+            later, earlier = x[first - lag : end - lag], x[first - lag - 1 : end - lag - 1]
+            for i in range(len(sums)):
+                sums[i] += (later[i] - centre[i]) * (earlier[i] - centre[i])
 
 
 @compiled
@@ -110,10 +115,12 @@ def highest(x: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
     """Largest of the last n values."""
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
-        out[first:end] = x[first:end]
+        top = out[first:end]
+        top[:] = x[first:end]
         for lag in range(1, n):
-            for i in range(first, end):
-                out[i] = x[i - lag] if x[i - lag] > out[i] else out[i]
+            past = x[first - lag : end - lag]
+            for i in range(len(top)):
+                top[i] = past[i] if past[i] > top[i] else top[i]
 
 
 @compiled
@@ -121,10 +128,12 @@ def lowest(x: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
     """Smallest of the last n values."""
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
-        out[first:end] = x[first:end]
+        bottom = out[first:end]
+        bottom[:] = x[first:end]
         for lag in range(1, n):
-            for i in range(first, end):
-                out[i] = x[i - lag] if x[i - lag] < out[i] else out[i]
+            past = x[first - lag : end - lag]
+            for i in range(len(bottom)):
+                bottom[i] = past[i] if past[i] < bottom[i] else bottom[i]
 
 
 @compiled
@@ -136,9 +145,10 @@ def percentile_rank(x: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
     for k in range(len(at.heads)):
         for i in range(at.offsets[k] + at.heads[k], at.offsets[k + 1]):
             level = x[i]
+            recent = x[i - n + 1 : i + 1]
             count = np.int64(0)
-            for j in range(i - n + 1, i + 1):
-                count += np.int64(x[j] < level) + np.int64(x[j] <= level)
+            for j in range(n):
+                count += np.int64(recent[j] < level) + np.int64(recent[j] <= level)
             out[i] = 0.5 * (count - 1) / (n - 1)
 
 
@@ -151,12 +161,12 @@ def slope(changes: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
     spread = n * (n * n - 1) / 12.0  # sum of the squared deviations of 0..n-1 from their mean
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
-        level = np.zeros(end - first)
-        out[first:end] = 0.0
+        sums, level = out[first:end], np.zeros(end - first)
+        sums[:] = 0.0
         for step in range(1, n):
             weight = step - (n - 1) / 2.0
-            for i in range(first, end):
-                level[i - first] += changes[i - (n - 1) + step]
-                out[i] += weight * level[i - first]
-        for i in range(first, end):
-            out[i] /= spread
+            change = changes[first - (n - 1) + step : end - (n - 1) + step]
+            for i in range(len(sums)):
+                level[i] += change[i]
+                sums[i] += weight * level[i]
+        sums /= spread

@@ -207,7 +207,7 @@ def _channels(scale: str) -> tuple[Feature, ...]:
         _macd("macd_line", "line", scale),
         _macd("macd_hist", "hist", scale),
         _macd("macd_signal", "signal", scale),
-        _technical("vwap", "anchored_vwap", anchor="00:00 UTC"),
+        _technical("vwap", "anchored_vwap", anchor_bars=BARS_PER_DAY),
         _technical("volume_sma_ratio", "volume_ratio", period=20),
         _technical("close_vs_vwap", "vwap_distance", period=96),
         _technical("adx_14", "adx", period=14),

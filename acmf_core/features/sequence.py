@@ -3,7 +3,6 @@
 A function is called with the parameters that `schema.py` declares for a feature.
 """
 
-from acmf_core.domain import BARS_PER_DAY
 from acmf_core.features import answers, indicators, rolling
 from acmf_core.features.compiled import FloatArray
 from acmf_core.features.windows import LONGEST_LAG, BarWindows
@@ -40,9 +39,9 @@ def macd(
         answers.plain(values, w.at, 0, out)
 
 
-def anchored_vwap(w: BarWindows, out: FloatArray, *, anchor: str) -> None:
+def anchored_vwap(w: BarWindows, out: FloatArray, *, anchor_bars: int) -> None:
     vwap = w.scratch()
-    indicators.anchored_vwap(w.high, w.low, w.close, w.volume, w.at.offsets, BARS_PER_DAY, vwap)
+    indicators.anchored_vwap(w.high, w.low, w.close, w.volume, w.at.offsets, anchor_bars, vwap)
     answers.relative(vwap, w.close, w.at, out)
 
 

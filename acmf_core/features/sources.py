@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from acmf_core.domain import DAY_US
-from acmf_core.features import asof
+from acmf_core.features import asof, indicators
 from acmf_core.features.compiled import FloatArray, IntArray
-from acmf_core.features.market import BOOK_LEVELS
 from acmf_core.features.schema import Feature
+from acmf_core.features.windows import STILL
 
 
 class Rows(NamedTuple):
@@ -31,10 +31,11 @@ def join(feature: Feature, frame: pd.DataFrame | None, closes: IntArray, out: Fl
         return
     parameters = dict(feature.parameters)
     max_age_us = int(parameters.pop("max_age_s")) * 1_000_000
-    rows = _ROWS[feature.definition](frame)
+    days, min_rows = int(parameters.pop("days", 0)), int(parameters.pop("min_rows", 0))
+    rows = _ROWS[feature.definition](frame, **parameters)
     known = asof.last_known(rows.available_at, closes, max_age_us)
-    if "days" in parameters:
-        rows = _zscores(rows, known, int(parameters["days"]), int(parameters["min_rows"]))
+    if days:
+        rows = _zscores(rows, known, days, min_rows)
     asof.take(rows.values, known, out)
 
 
@@ -43,7 +44,7 @@ def _zscores(rows: Rows, known: IntArray, days: int, min_rows: int) -> Rows:
     wanted = np.unique(known)
     wanted = wanted[wanted >= 0]
     values = np.full(len(rows.values), np.nan)
-    asof.trailing_zscores(rows.available_at, rows.values, wanted, days * DAY_US, min_rows, values)
+    asof.trailing_zscores(rows.available_at, rows.values, wanted, days * DAY_US, min_rows, STILL, values)
     return Rows(rows.available_at, values)
 
 
@@ -74,14 +75,17 @@ def _funding_rate(frame: pd.DataFrame) -> Rows:
 
 def _long_short_ratio(frame: pd.DataFrame) -> Rows:
     ratio = _column(frame, "long_short_ratio")
-    exists = np.isfinite(ratio) & (ratio > 0.0)
-    return _existing(frame, exists, np.log(np.where(exists, ratio, 1.0)))
+    rows = _existing(frame, np.isfinite(ratio) & (ratio > 0.0), ratio)
+    logs = np.empty(len(rows.values))
+    asof.logarithms(rows.values, logs)
+    return Rows(rows.available_at, logs)
 
 
 def _log_returns(prices: FloatArray) -> FloatArray:
     """Percent log returns since the row before; the first row has none."""
-    returns = np.full(len(prices), np.nan)
-    returns[1:] = 100.0 * np.log(prices[1:] / prices[:-1])
+    returns = np.empty(len(prices))
+    if len(prices):
+        indicators.log_return(prices, np.array([0, len(prices)]), 1, returns)
     return returns
 
 
@@ -121,17 +125,17 @@ class _Book(NamedTuple):
         return _existing(frame, self.exists, np.where(self.whole, values, np.nan))
 
 
-def _quantity(frame: pd.DataFrame, side: str) -> FloatArray:
-    """Quantity over all levels, best first; a level that is not there holds nothing."""
+def _quantity(frame: pd.DataFrame, side: str, levels: int) -> FloatArray:
+    """Quantity over the best levels, best first; a level that is not there holds nothing."""
     total = np.zeros(len(frame))
-    for level in range(1, BOOK_LEVELS + 1):
+    for level in range(1, levels + 1):
         quantity = _column(frame, f"{side}_qty_{level}")
         total += np.where(np.isfinite(quantity), quantity, 0.0)
     return total
 
 
-def _book_imbalance(frame: pd.DataFrame) -> Rows:
-    book, bids, asks = _Book.of(frame), _quantity(frame, "bid"), _quantity(frame, "ask")
+def _book_imbalance(frame: pd.DataFrame, *, levels: int) -> Rows:
+    book, bids, asks = _Book.of(frame), _quantity(frame, "bid", levels), _quantity(frame, "ask", levels)
     return book.rows(frame, (bids - asks) / np.where(book.whole, bids + asks, 1.0))
 
 
@@ -149,7 +153,7 @@ def _book_microprice(frame: pd.DataFrame) -> Rows:
     return book.rows(frame, (microprice - mid) / mid * 1e4)
 
 
-_ROWS: Final[Mapping[str, Callable[[pd.DataFrame], Rows]]] = {
+_ROWS: Final[Mapping[str, Callable[..., Rows]]] = {
     "book_imbalance": _book_imbalance,
     "book_spread_bps": _book_spread,
     "book_microprice_bps": _book_microprice,

@@ -11,18 +11,21 @@ import numpy as np
 from acmf_core.features import answers, indicators, rolling
 from acmf_core.features.blocks import Candles, Spans, unroll
 from acmf_core.features.compiled import FloatArray, IntArray
-from acmf_core.features.windows import BarWindows
+from acmf_core.features.windows import STILL, BarWindows
 
 
 def log_return(w: BarWindows, out: FloatArray, *, bars: int, lag: int = 0) -> None:
-    answers.plain(w.log_return(bars), w.at, lag, out)
+    if bars == 1:  # a series that other columns need, too
+        answers.plain(w.log_return(), w.at, lag, out)
+    else:
+        answers.log_return(w.close, w.at, bars, lag, out)
 
 
 def return_autocorrelation(w: BarWindows, out: FloatArray, *, period: int) -> None:
     mean, variance = w.mean("return", period), w.variance("return", period)
     products = w.scratch()
-    rolling.neighbour_products(w.log_return(1), mean, w.at, period, products)
-    answers.autocorrelation(products, variance, w.at, period, out)
+    rolling.neighbour_products(w.log_return(), mean, w.at, period, products)
+    answers.autocorrelation(products, variance, STILL, w.at, period, out)
 
 
 def range_position(w: BarWindows, out: FloatArray, *, period: int) -> None:
@@ -34,21 +37,21 @@ def range_position(w: BarWindows, out: FloatArray, *, period: int) -> None:
 
 def return_skew(w: BarWindows, out: FloatArray, *, period: int) -> None:
     third = w.scratch()
-    rolling.third_moment(w.log_return(1), w.mean("return", period), w.at, period, third)
-    answers.skew(third, w.variance("return", period), w.at, out)
+    rolling.third_moment(w.log_return(), w.mean("return", period), w.at, period, third)
+    answers.skew(third, w.variance("return", period), STILL, w.at, out)
 
 
 def return_kurtosis(w: BarWindows, out: FloatArray, *, period: int) -> None:
     fourth = w.scratch()
-    rolling.fourth_moment(w.log_return(1), w.mean("return", period), w.at, period, fourth)
-    answers.excess_kurtosis(fourth, w.variance("return", period), w.at, out)
+    rolling.fourth_moment(w.log_return(), w.mean("return", period), w.at, period, fourth)
+    answers.excess_kurtosis(fourth, w.variance("return", period), STILL, w.at, out)
 
 
 def zscore(w: BarWindows, out: FloatArray, *, of: str, period: int) -> None:
     x = w.series(of)
     mean_square = w.scratch()
     rolling.mean(x * x, w.at, 0, period, mean_square)
-    answers.zscore(x, w.mean(of, period), w.variance(of, period), mean_square, w.at, out)
+    answers.zscore(x, w.mean(of, period), w.variance(of, period), mean_square, STILL, w.at, out)
 
 
 class HigherWindows(NamedTuple):

@@ -1,6 +1,7 @@
 """The windows of some blocks, unrolled, with the series that several columns share."""
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 
@@ -8,7 +9,10 @@ from acmf_core.features import indicators, rolling
 from acmf_core.features.blocks import Layout, Spans, unroll
 from acmf_core.features.compiled import FloatArray
 
-LONGEST_LAG = 4  # bars before a window's first answered row that a lagged column reads
+# Variance below which percent returns have not moved at all; of levels, as a share of their mean square.
+# An argument of the kernels, not a constant in them: numba's cache would not see it change.
+STILL: Final = 1e-24
+LONGEST_LAG: Final = 4  # bars before a window's first answered row that a lagged column reads
 
 
 class BarWindows:
@@ -77,11 +81,10 @@ class BarWindows:
 
         return self.once("macd_signal", fast, slow, signal, fill=fill)
 
-    def log_return(self, bars: int) -> FloatArray:
+    def log_return(self) -> FloatArray:
+        """One-bar returns, percent."""
         offsets = self.at.offsets
-        return self.once(
-            "return", bars, fill=lambda out: indicators.log_return(self.close, offsets, bars, out)
-        )
+        return self.once("return", fill=lambda out: indicators.log_return(self.close, offsets, 1, out))
 
     def signed_volume(self) -> FloatArray:
         bars = (self.close, self.volume, self.at.offsets)
@@ -101,10 +104,10 @@ class BarWindows:
         """Standard deviation of the last `period` one-bar returns, percent."""
         variance = self.variance("return", period, back=back)
         key = ("deviation", period, back)
-        return self.once(*key, fill=lambda out: rolling.deviation(variance, self.at, back, out))
+        return self.once(*key, fill=lambda out: rolling.deviation(variance, STILL, self.at, back, out))
 
     def series(self, of: str) -> FloatArray:
         """The close, the volume or the one-bar return, by name."""
         if of == "return":
-            return self.log_return(1)
+            return self.log_return()
         return self.close if of == "close" else self.volume
