@@ -107,12 +107,13 @@ class Account:
     peak: float
     lots: list[Lot] = field(default_factory=list)
     entry: EntryOrder | None = None
-    next_lot: int = 0
+    next_lot: int = 1
     last_date: int | None = None
     last_event_bar: int | None = None  # last market decision or resting fill
     streak: int = 0
     low_probability: int = 0
     stopped: bool = False
+    paused: bool = False
     stopped_at: int = -1
     cause: str = ""
 
@@ -158,11 +159,10 @@ def routed(p_long: float, p_short: float, p_neutral: float, params: Any) -> tupl
     directional = (
         dominant - params.min_ratio * opposite >= -EPS and dominant - opposite >= params.min_spread - EPS
     )
-    if not directional or p_long == p_short:
-        side = 0
-    else:
-        side = 1 if p_long > p_short else -1
-    return side, confidence, max(triple)
+    if p_long == p_short:  # FP 2: whatever the params
+        directional = False
+    towards = 1 if p_long > p_short else -1
+    return (towards if directional else 0), confidence, max(triple)
 
 
 def reaches(confidence: float, threshold: float) -> bool:
@@ -439,18 +439,12 @@ class ReferenceKernel:
         side, confidence, largest = routed(*self.probabilities[t], p)
         scores = regime_scores(bar)
         regime = regime_of(scores)
-        # FP 21: the resume comes first.
-        if account.stopped and p.resume_after is not None and t >= account.stopped_at + p.resume_after:
-            account.stopped = False
-            account.cause = ""
-            account.streak = 0
-            account.low_probability = 0
-            account.reference = account.equity
+        self.resume(t)
         # Bar order 2: opposite signal, then time.
-        if side != 0 and reaches(confidence, p.opposite_min_confidence):
-            if any(lot.side == -side for lot in account.lots):
-                for lot in account.lots:
-                    self.leave(t, lot, "opposite")
+        opposed = side != 0 and any(lot.side == -side for lot in account.lots)
+        if opposed and reaches(confidence, p.opposite_min_confidence):
+            for lot in account.lots:
+                self.leave(t, lot, "opposite")
         for lot in account.lots:
             if t - lot.entry_bar + 1 >= p.time_exit[lot.regime]:
                 self.leave(t, lot, "time")
@@ -486,19 +480,37 @@ class ReferenceKernel:
             return 1.0
         return (account.reference - account.equity) / account.reference
 
+    def resume(self, t: int) -> None:
+        """ "Resume", FP 21: first in decide. The peak stays.
+
+        `person_resumes` is live: `resume_after` stands in for nobody, and only a pause lifts itself (FP 22).
+        """
+        account, p = self.account, self.params
+        if not account.stopped or p.resume_after is None or t < account.stopped_at + p.resume_after:
+            return
+        if getattr(p, "person_resumes", False) and not account.paused:
+            return
+        account.stopped = account.paused = False
+        account.cause = ""
+        account.streak = 0
+        account.low_probability = 0
+        account.reference = account.equity
+
     def breaker(self, t: int) -> None:
-        """Bar order 3, FP 22, FP 23."""
+        """Bar order 3; FP 23: the first cause is recorded, while stopped nothing trips; FP 22."""
         account, p = self.account, self.params
         if account.stopped:
             return
-        if self.daily_drawdown() > p.max_daily_drawdown:
-            account.cause = "daily_drawdown"
-        elif account.streak >= p.max_losses:
-            account.cause = "loss_streak"
-        elif account.low_probability >= p.low_probability_bars:
-            account.cause = "low_probability"
-        else:
+        tripped = {
+            "daily_drawdown": self.daily_drawdown() > p.max_daily_drawdown,
+            "loss_streak": account.streak >= p.max_losses,
+            "low_probability": account.low_probability >= p.low_probability_bars,
+        }
+        causes = [name for name, trips in tripped.items() if trips]
+        if not causes:
             return
+        account.cause = causes[0]
+        account.paused = p.streak_action == "pause" and causes == ["loss_streak"]
         account.stopped = True
         account.stopped_at = t
         for lot in account.lots:
