@@ -91,6 +91,7 @@ class EncoderConfig(Section):
     expand: int = Field(2, ge=1)
     d_conv: int = Field(4, ge=2)
     window: int = Field(192, ge=8)
+    target_share: float = Field(0.5, ge=0, le=1, description="last part of a training window that is targets")
     epochs: int = Field(8, ge=1)
     stride: int = Field(8, ge=1)
     batch: int = Field(64, ge=1)

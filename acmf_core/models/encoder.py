@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from safetensors.torch import load_file, safe_open, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from acmf_core.config import EncoderConfig
@@ -105,7 +106,9 @@ class Encoder(nn.Module):
                     progress(min(i + step, len(windows)), len(windows))
         if not np.isfinite(out).all():
             bad = int((~np.isfinite(out)).any(axis=1).sum())
-            raise InvalidPrediction(f"{bad} of {len(out)} hidden states are not finite", "look at the windows")
+            raise InvalidPrediction(
+                f"{bad} of {len(out)} hidden states are not finite", "look at the windows"
+            )
         return out
 
     def _inference_batch(self) -> int:
@@ -205,7 +208,7 @@ def _new_encoder(data: Targets, config: EncoderConfig) -> Encoder:
     with torch.no_grad():
         model.mean.copy_(torch.from_numpy(rows.mean(axis=0)))
         model.std.copy_(torch.from_numpy(np.where(std > 1e-12, std, 1.0)))
-        model.head.weight.zero_()
+        model.head.weight.normal_(std=0.02)
         model.head.bias.copy_(torch.from_numpy(np.log(np.maximum(share / share.sum(), 1e-6))))
     return model
 
@@ -236,7 +239,9 @@ def _epoch(model: Encoder, optimiser: torch.optim.Optimizer, data: Targets, seed
     return total / max(weight, 1e-12)
 
 
-def _step(model: Encoder, optimiser: torch.optim.Optimizer, data: Targets, ends: IntArray) -> tuple[float, float]:
+def _step(
+    model: Encoder, optimiser: torch.optim.Optimizer, data: Targets, ends: IntArray
+) -> tuple[float, float]:
     """One update from the windows that end at `ends`; weighted loss and weight summed."""
     config = model.config
     depth = max(1, round(config.target_share * config.window))
@@ -256,7 +261,7 @@ def _step(model: Encoder, optimiser: torch.optim.Optimizer, data: Targets, ends:
         losses = F.cross_entropy(model.logits(hidden).flatten(0, 1), y.flatten(), reduction="none")
         loss = (losses * w.flatten()).sum() / max(mass, 1e-12)
         loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss) * mass
+        total += float(loss.detach()) * mass
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     if not torch.isfinite(norm):
         raise ModelNotReady(f"the encoder's gradient is {float(norm)}", "lower encoder.learning_rate")
@@ -288,21 +293,6 @@ def windows_ending(sequence: FloatArray, ends: IntArray, length: int) -> FloatAr
     return np.ascontiguousarray(view[ends - length + 1].transpose(0, 2, 1))
 
 
-def complete_windows(sequence: FloatArray, contiguous: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
-    """Rows (n,) at which `length` finite rows end, each one bar after the one before it.
-
-    contiguous (n,): the row follows its predecessor by exactly one bar.
-    """
-    good = np.isfinite(sequence).all(axis=1)
-    bad = np.concatenate([[0], np.cumsum(~good)])
-    gaps = np.concatenate([[0], np.cumsum(~contiguous)])
-    out = np.zeros(len(sequence), dtype=bool)
-    last = np.arange(length - 1, len(sequence))
-    first = last - length + 1
-    out[last] = (bad[last + 1] == bad[first]) & (gaps[last + 1] == gaps[first + 1])
-    return out
-
-
 def _schedule(done: float) -> float:
     """Linear warm-up over a tenth of the training, then a cosine down to a hundredth."""
     if done < _WARMUP_SHARE:
@@ -328,9 +318,7 @@ def _save(
     aside.replace(path)
 
 
-def _resume(
-    path: Path, model: Encoder, optimiser: torch.optim.Optimizer
-) -> tuple[_Run, dict[str, Tensor]]:
+def _resume(path: Path, model: Encoder, optimiser: torch.optim.Optimizer) -> tuple[_Run, dict[str, Tensor]]:
     tensors = load_file(path)
     with safe_open(path, framework="pt") as stream:
         run = _Run(**json.loads(stream.metadata()["run"]))

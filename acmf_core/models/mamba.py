@@ -18,6 +18,7 @@ different shapes differ in their last bits, and a prediction must not depend on 
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,16 @@ class RMSNorm(nn.Module):
         return self.weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps))
 
 
+class DepthwiseKernel(nn.Module):
+    """Weights of a causal depthwise convolution, shaped and started as torch.nn.Conv1d does."""
+
+    def __init__(self, channels: int, taps: int) -> None:
+        super().__init__()
+        bound = taps**-0.5
+        self.weight = nn.Parameter(torch.empty(channels, 1, taps).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound))
+
+
 class Mixer(nn.Module):
     """The selective state space block between two projections."""
 
@@ -75,7 +86,7 @@ class Mixer(nn.Module):
         inner, rank, n = shape.d_inner, shape.dt_rank, shape.d_state
         self.shape = shape
         self.in_proj = nn.Linear(shape.d_model, 2 * inner, bias=False)
-        self.conv1d = nn.Conv1d(inner, inner, shape.d_conv, groups=inner, padding=shape.d_conv - 1)
+        self.conv1d = DepthwiseKernel(inner, shape.d_conv)
         self.x_proj = nn.Linear(inner, rank + 2 * n, bias=False)
         self.dt_proj = nn.Linear(rank, inner, bias=True)
         self.A_log = nn.Parameter(torch.log(torch.arange(1, n + 1, dtype=torch.float32)).repeat(inner, 1))
@@ -127,7 +138,6 @@ class Mixer(nn.Module):
         """Causal depthwise convolution along L as W shifted products, which needs no transposes."""
         kernel = self.conv1d.weight[:, 0].T  # (W, D)
         padded = F.pad(u, (0, 0, len(kernel) - 1, 0))
-        assert self.conv1d.bias is not None
         out = self.conv1d.bias.expand_as(u)
         for lag, taps in enumerate(kernel):
             out = torch.addcmul(out, padded[:, lag : lag + u.shape[1]], taps)
@@ -136,7 +146,7 @@ class Mixer(nn.Module):
     def _selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """dt (B, L, D), B and C (B, L, N), all read off the input."""
         n = self.shape.d_state
-        dt, b, c = _linear(u, self.x_proj.weight).split([self.shape.dt_rank, n, n], dim=-1)
+        dt, b, c = torch.split(_linear(u, self.x_proj.weight), [self.shape.dt_rank, n, n], dim=-1)
         return F.softplus(_linear(dt, self.dt_proj.weight) + self.dt_proj.bias), b, c
 
 
@@ -149,7 +159,8 @@ class Layer(nn.Module):
         self.mixer = Mixer(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.mixer(self.norm(x))
+        mixed: Tensor = self.mixer(self.norm(x))
+        return x + mixed
 
     def last(self, x: Tensor) -> Tensor:
         return x[:, -1:] + self.mixer.last(self.norm(x))
@@ -167,6 +178,10 @@ class Mamba(nn.Module):
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.n_layers))
         self.norm_f = RMSNorm(shape.d_model)
 
+    @property
+    def _blocks(self) -> list[Layer]:
+        return cast("list[Layer]", list(self.layers))
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, K) -> (B, L, K)."""
         for layer in self.layers:
@@ -176,7 +191,7 @@ class Mamba(nn.Module):
 
     def last(self, x: Tensor) -> Tensor:
         """(B, L, K) -> (B, K): row L of `forward`."""
-        *below, top = self.layers
+        *below, top = self._blocks
         for layer in below:
             x = layer(x)
         out: Tensor = self.norm_f(top.last(x))[:, 0]
@@ -194,7 +209,7 @@ class Mamba(nn.Module):
 
     def step(self, x: Tensor, states: list[LayerState]) -> Tensor:
         """One bar: (B, K) -> (B, K); the states move on in place."""
-        for layer, state in zip(self.layers, states, strict=True):
+        for layer, state in zip(self._blocks, states, strict=True):
             x = layer.step(x, state)
         out: Tensor = self.norm_f(x)
         return out
@@ -202,7 +217,8 @@ class Mamba(nn.Module):
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Optimiser groups: matrices decay; A_log, D, biases, norms (all but 2-d projections) do not."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         exempt = p.ndim < 2 or name.endswith(("A_log", ".D")) or "norm" in name
         (free if exempt else decayed).append(p)

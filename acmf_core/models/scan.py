@@ -74,7 +74,7 @@ class _ChunkedScan(torch.autograd.Function):
         return y.transpose(0, 1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, g_y: Tensor) -> tuple[Tensor, ...]:
         u, dt, rates, b, c, *starts = ctx.saved_tensors
         g_y = g_y.transpose(0, 1).contiguous()
@@ -126,7 +126,7 @@ class _LastStep(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, g_y: Tensor) -> tuple[Tensor, ...]:
         u, dt, span, rates, b, c_last = ctx.saved_tensors
         dtu_g, bc = dt * u * g_y, b * c_last

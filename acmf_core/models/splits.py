@@ -62,7 +62,8 @@ def cuts(start: int, end: int, config: TrainConfig) -> Cuts:
     c_us = max(share_c * length, config.min_days_c * DAY_US)
     if c_us > length / 2:
         raise DataError(
-            f"the training window has {length / DAY_US:.1f} days, calibration alone needs {config.min_days_c:g}",
+            f"the training window has {length / DAY_US:.1f} days, "
+            f"calibration alone needs {config.min_days_c:g}",
             f"train on at least {2 * config.min_days_c:g} days, or lower train.min_days_c",
         )
     share_a = config.share_a / (config.share_a + config.share_b)
@@ -106,8 +107,8 @@ def fit_spans(labels: pd.DataFrame, where: Cuts) -> dict[str, Span]:
         if len(y) < MIN_ROWS or absent:
             lacks = f"no label {' and '.join(absent)}" if absent else f"{MIN_ROWS} are needed"
             raise DataError(
-                f"block {name} of the training window ({_day(block.start)} to {_day(block.end)}) has {len(y)} "
-                f"usable labelled bars; {lacks}",
+                f"block {name} of the training window ({_day(block.start)} to {_day(block.end)}) has "
+                f"{len(y)} usable labelled bars; {lacks}",
                 "train on a longer window, or load more history before it (features need warm-up)",
             )
         spans[name] = Span(int(t0[inside].min()), int(t1[inside].max()))
