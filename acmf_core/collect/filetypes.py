@@ -127,7 +127,6 @@ def _text(path: Path, magic: bytes, head: bool) -> RawTable:
             header=0 if names is None else None,
             names=names,
             index_col=False,
-            float_precision="round_trip",
             low_memory=False,
         )
     except UnicodeDecodeError:

@@ -200,7 +200,7 @@ def _csv_of(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             data = archive.read(members[0])
         first = data.split(b"\n", 1)[0].split(b",")[0].strip()
         header = None if first.isdigit() else 0  # files differ: never assume
-        frame = pd.read_csv(io.BytesIO(data), header=header, float_precision="round_trip", low_memory=False)
+        frame = pd.read_csv(io.BytesIO(data), header=header, low_memory=False)
     except (zipfile.BadZipFile, ValueError) as error:
         raise DataError(f"{path.name} cannot be read: {error}") from None
     if frame.shape[1] != len(columns):
