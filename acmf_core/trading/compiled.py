@@ -43,7 +43,7 @@ def compiled(function: F) -> F:
 
     Where no cache folder can be written (a read-only container) it compiles once per process.
     """
-    dispatcher: Any = njit(nogil=True, error_model="numpy")(function)
+    dispatcher: Any = njit(nogil=True, forceinline=True, error_model="numpy")(function)
     try:
         dispatcher._cache = _FolderCache(function)  # type: ignore[no-untyped-call]
     except RuntimeError:  # numba: "no locator available"

@@ -5,10 +5,11 @@
 The compiled functions work on a private copy of the state; the public ones are pure.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from acmf_core.domain import BAR_US
 from acmf_core.errors import ConfigError, DataError, MissingBars
@@ -16,19 +17,18 @@ from acmf_core.trading import breaker, exits
 from acmf_core.trading.bars import Bar, time_index
 from acmf_core.trading.compiled import compiled
 from acmf_core.trading.exits import NONE, Record
-from acmf_core.trading.fills import ENTRY, MOST_FILLS, model_fills
+from acmf_core.trading.fills import ENTRY, model_fills
 from acmf_core.trading.gates import ALL_GATES, gate_mask
 from acmf_core.trading.ledger import NO_ENTRY, settle_bar
-from acmf_core.trading.params import RegimeRules, Rules, TradeParams
+from acmf_core.trading.params import Rules, TradeParams
 from acmf_core.trading.regime import classified
 from acmf_core.trading.routing import Signal
 from acmf_core.trading.sizing import entry_quantity, exposure
 from acmf_core.trading.state import (
-    FILL_DTYPE,
+    EVENTS_DTYPE,
+    MOST_FILLS,
     NEVER,
-    ORDER_DTYPE,
     SLOTS,
-    TRADE_DTYPE,
     Fill,
     Kind,
     MarketOrder,
@@ -40,13 +40,12 @@ from acmf_core.trading.state import (
 KIND_ENTRY: Final = int(Kind.ENTRY)
 KIND_EXIT: Final = int(Kind.EXIT)
 BREAKER: Final = int(Reason.BREAKER)
-MOST_ORDERS: Final = SLOTS + 1
+T = TypeVar("T")
 
 
 class Decision(NamedTuple):
-    """What the end of a bar has brought: the new row count of the orders, mask, regime, scores."""
+    """What the close of a bar has shown: the mask of the gates, the regime and its scores."""
 
-    n_orders: int
     gates: int
     regime: int
     scores: tuple[float, float, float]
@@ -54,9 +53,8 @@ class Decision(NamedTuple):
 
 @compiled
 def put_order(
-    orders: Any,
-    n: int,
-    time: int,
+    events: Record,
+    bar: Bar,
     lot: int,
     side: int,
     quantity: float,
@@ -64,10 +62,11 @@ def put_order(
     reason: int,
     regime: int,
     confidence: float,
-) -> int:
-    """Write an order into row n; returns the new number of rows."""
-    order = orders[n]
-    order.time = time
+) -> None:
+    """Note an order for the next open."""
+    order = events.orders[events.n_orders]
+    events.n_orders += 1
+    order.time = bar.open_time
     order.lot = lot
     order.side = side
     order.quantity = quantity
@@ -75,28 +74,17 @@ def put_order(
     order.reason = reason
     order.regime = regime
     order.confidence = confidence
-    return n + 1
 
 
 @compiled
-def send_exits(state: Record, time: int, regime: int, confidence: float, orders: Any, n: int) -> int:
+def send_exits(state: Record, bar: Bar, regime: int, confidence: float, events: Record) -> None:
     """An order for every exit decided in this bar."""
     for i in range(state.n_lots):
         lot = state.lots[i]
-        if lot.exit_reason != NONE and lot.exit_decided == time:
-            n = put_order(
-                orders,
-                n,
-                time,
-                lot.lot,
-                -lot.side,
-                lot.quantity,
-                KIND_EXIT,
-                lot.exit_reason,
-                regime,
-                confidence,
+        if lot.exit_reason != NONE and lot.exit_decided == bar.open_time:
+            put_order(
+                events, bar, lot.lot, -lot.side, lot.quantity, KIND_EXIT, lot.exit_reason, regime, confidence
             )
-    return n
 
 
 @compiled
@@ -106,12 +94,11 @@ def send_entry(
     signal: Signal,
     quantity: float,
     regime: int,
-    limits: RegimeRules,
     rules: Rules,
-    orders: Any,
-    n: int,
-) -> int:
+    events: Record,
+) -> None:
     """An entry for the next open, with everything about its lot that this bar freezes."""
+    limits = rules.regimes[regime]
     entry = state.entry
     entry.lot = state.next_lot
     entry.side = signal.side
@@ -128,22 +115,11 @@ def send_entry(
     entry.step = rules.step
     state.next_lot += 1
     state.active = bar.open_time
-    return put_order(
-        orders,
-        n,
-        bar.open_time,
-        entry.lot,
-        entry.side,
-        quantity,
-        KIND_ENTRY,
-        ENTRY,
-        regime,
-        signal.confidence,
-    )
+    put_order(events, bar, entry.lot, signal.side, quantity, KIND_ENTRY, ENTRY, regime, signal.confidence)
 
 
 @compiled
-def decide_bar(state: Record, bar: Bar, signal: Signal, rules: Rules, orders: Any, n: int) -> Decision:
+def decide_bar(state: Record, bar: Bar, signal: Signal, rules: Rules, events: Record) -> Decision:
     """Everything decided at the close; the mask comes last, and an entry goes out exactly at 4095."""
     breaker.resume_when_due(state, rules)
 
@@ -162,10 +138,21 @@ def decide_bar(state: Record, bar: Bar, signal: Signal, rules: Rules, orders: An
     quantity = entry_quantity(state, held, bar, signal.confidence, limits, rules)
     gates = gate_mask(state, held, quantity, bar, signal, limits, rules)
 
-    n = send_exits(state, bar.open_time, regime, signal.confidence, orders, n)
+    send_exits(state, bar, regime, signal.confidence, events)
     if gates == ALL_GATES:
-        n = send_entry(state, bar, signal, quantity, regime, limits, rules, orders, n)
-    return Decision(n, gates, regime, scores)
+        send_entry(state, bar, signal, quantity, regime, rules, events)
+    return Decision(gates, regime, scores)
+
+
+@compiled
+def step_bar(state: Record, bar: Bar, signal: Signal, rules: Rules, events: Record) -> Decision:
+    """One bar with the fill model's fills."""
+    events.n_fills = 0
+    events.n_trades = 0
+    events.n_orders = 0
+    model_fills(state, bar, rules, events)
+    settle_bar(state, bar, events)
+    return decide_bar(state, bar, signal, rules, events)
 
 
 # --- the public, pure forms -----------------------------------------------------------------
@@ -183,9 +170,9 @@ class StepResult(NamedTuple):
 
 def bar_fills(state: TradingState, bar: Bar, params: TradeParams) -> tuple[Fill, ...]:
     """The fill model: what this bar does to pending and resting orders (simulation, replay, paper)."""
-    rows = np.zeros(MOST_FILLS, dtype=FILL_DTYPE)
-    n = _model_fills(state.record, bar.exact(), params.rules, rows)
-    return tuple(Fill(*row.item()) for row in rows[:n])
+    events = no_events()
+    _model_fills(state.record, bar.exact(), params.rules, events)
+    return noted(events, "fills", Fill)
 
 
 def settle(state: TradingState, bar: Bar, fills: Sequence[Fill]) -> TradingState:
@@ -209,10 +196,12 @@ def settle_with_trades(
     check_follows(state, bar.open_time)
     check_fills(state, fills)
     record = state.record
-    rows = np.array([tuple(fill) for fill in fills], dtype=FILL_DTYPE)
-    trades = np.zeros(len(fills), dtype=TRADE_DTYPE)
-    n = _settle(record, bar, rows, trades)
-    return TradingState(record), tuple(Trade(*row.item()) for row in trades[:n])
+    events = no_events()
+    events["n_fills"] = len(fills)
+    for k, fill in enumerate(fills):
+        events["fills"][0, k] = tuple(fill)
+    _settle(record, bar, events)
+    return TradingState(record), noted(events, "trades", Trade)
 
 
 def decide(
@@ -231,10 +220,9 @@ def decide(
             "settle a bar before deciding on it",
         )
     record = state.record
-    orders = np.zeros(MOST_ORDERS, dtype=ORDER_DTYPE)
-    decision = _decide(record, bar.exact(), _exact(signal), params.rules, orders)
-    sent = tuple(MarketOrder(*row.item()) for row in orders[: decision.n_orders])
-    return TradingState(record), sent, int(decision.gates)
+    events = no_events()
+    decision = _decide(record, bar.exact(), _exact(signal), params.rules, events)
+    return TradingState(record), noted(events, "orders", MarketOrder), int(decision.gates)
 
 
 def step(state: TradingState, bar: Bar, signal: Signal, params: TradeParams) -> StepResult:
@@ -295,6 +283,10 @@ def check_fills(state: TradingState, fills: Sequence[Fill]) -> None:
     """Raise DataError for a fill that cannot be booked."""
     left = {lot.lot: lot.side * lot.quantity for lot in state.lots}
     entry = state.entry
+    if len(fills) > MOST_FILLS:
+        raise DataError(
+            f"{len(fills)} fills in one bar, room for {MOST_FILLS}", "add up the partial fills of each order"
+        )
     for fill in fills:
         problem = ""
         if not (np.isfinite(fill.price) and fill.price > 0 and fill.quantity > 0 and np.isfinite(fill.fee)):
@@ -322,19 +314,29 @@ def _exact(signal: Signal) -> Signal:
     return Signal(int(side), float(confidence), float(ratio), float(largest))
 
 
-@compiled
-def _model_fills(states: Any, bar: Bar, rules: Rules, fills: Any) -> int:
-    return model_fills(states[0], bar, rules, fills, 0)
+def no_events() -> npt.NDArray[Any]:
+    """Room for what one bar brings; empty, shape (1,)."""
+    return np.zeros(1, dtype=EVENTS_DTYPE)
+
+
+def noted(events: npt.NDArray[Any], what: str, kind: Callable[..., T]) -> tuple[T, ...]:
+    """The rows that were noted, as named tuples."""
+    return tuple(kind(*row.item()) for row in events[what][0][: events["n_" + what][0]])
 
 
 @compiled
-def _settle(states: Any, bar: Bar, fills: Any, trades: Any) -> int:
-    return settle_bar(states[0], bar, fills, trades, 0)
+def _model_fills(states: Any, bar: Bar, rules: Rules, events: Any) -> None:
+    model_fills(states[0], bar, rules, events[0])
 
 
 @compiled
-def _decide(states: Any, bar: Bar, signal: Signal, rules: Rules, orders: Any) -> Decision:
-    return decide_bar(states[0], bar, signal, rules, orders, 0)
+def _settle(states: Any, bar: Bar, events: Any) -> None:
+    settle_bar(states[0], bar, events[0])
+
+
+@compiled
+def _decide(states: Any, bar: Bar, signal: Signal, rules: Rules, events: Any) -> Decision:
+    return decide_bar(states[0], bar, signal, rules, events[0])
 
 
 @compiled

@@ -4,7 +4,7 @@ It takes fills as given: the model's in simulation, the venue's in live trading.
 """
 
 import math
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -123,9 +123,10 @@ def net_of(lot: Record) -> float:
 
 
 @compiled
-def put_trade(trades: Any, n: int, lot: Record, fill: Record) -> int:
-    """Write an ended lot into row n; its reason is that of its last fill."""
-    trade = trades[n]
+def put_trade(events: Record, lot: Record, fill: Record) -> None:
+    """Note an ended lot as a trade; its reason is that of its last fill."""
+    trade = events.trades[events.n_trades]
+    events.n_trades += 1
     trade.lot = lot.lot
     trade.side = lot.side
     trade.quantity = lot.entry_quantity
@@ -143,7 +144,6 @@ def put_trade(trades: Any, n: int, lot: Record, fill: Record) -> int:
     trade.funding = lot.funding
     trade.net = net_of(lot)
     trade.risk = lot.entry_quantity * lot.stop_distance
-    return n + 1
 
 
 @compiled
@@ -170,17 +170,17 @@ def mark(state: Record, bar: Bar) -> None:
 
 
 @compiled
-def settle_bar(state: Record, bar: Bar, fills: Any, trades: Any, n: int) -> int:
-    """Take a bar's funding and fills into the accounts; ended lots go to `trades` from row n on.
+def settle_bar(state: Record, bar: Bar, events: Record) -> None:
+    """Take a bar's funding and fills into the accounts, and note the trades that ended.
 
     In this order: the day's reference, funding on what was held into the bar, the fills as they came,
     one result for all lots that ended in this bar, and the mark at the close.
     """
     start_day(state, bar.open_time)
     book_funding(state, bar)
-    first_trade = n
     result = 0.0
-    for fill in fills:
+    for k in range(events.n_fills):
+        fill = events.fills[k]
         if fill.purpose == KIND_ENTRY:
             book_entry(state, bar, fill)
             continue
@@ -189,11 +189,10 @@ def settle_bar(state: Record, bar: Bar, fills: Any, trades: Any, n: int) -> int:
         book_exit(state, lot, fill)
         if lot.quantity == 0.0:
             result += net_of(lot)
-            n = put_trade(trades, n, lot, fill)
+            put_trade(events, lot, fill)
             remove_lot(state, slot)
-    if n > first_trade:
+    if events.n_trades > 0:
         state.streak = state.streak + 1 if result < 0.0 else 0
     state.entry = NO_ENTRY[0]  # a market order is filled in its bar or not at all
     mark(state, bar)
     state.time = bar.open_time
-    return n

@@ -7,15 +7,22 @@ import numpy.typing as npt
 
 from acmf_core.trading.bars import Bars, bar_at
 from acmf_core.trading.compiled import compiled
-from acmf_core.trading.fills import MOST_FILLS, model_fills
-from acmf_core.trading.kernel import MOST_ORDERS, decide_bar
-from acmf_core.trading.ledger import settle_bar
+from acmf_core.trading.kernel import no_events, step_bar
 from acmf_core.trading.params import Rules
 from acmf_core.trading.routing import routed
-from acmf_core.trading.state import FILL_DTYPE, ORDER_DTYPE, STATE_DTYPE, TRADE_DTYPE, TradingState
+from acmf_core.trading.state import (
+    FILL_DTYPE,
+    MOST_FILLS,
+    MOST_ORDERS,
+    MOST_TRADES,
+    ORDER_DTYPE,
+    STATE_DTYPE,
+    TRADE_DTYPE,
+    TradingState,
+)
 
 CHECKPOINT_BARS: Final = 256  # `states[i]` replays at most so many bars
-_FIRST_ROWS: Final = 256
+_FIRST_ROWS: Final = 1024
 
 
 class Outputs(NamedTuple):
@@ -46,62 +53,76 @@ class Outputs(NamedTuple):
 
 
 class Journal(NamedTuple):
-    """What the loop writes now and then: rows of ORDER_DTYPE, FILL_DTYPE, TRADE_DTYPE; breaker trips."""
+    """What the loop writes now and then: rows of ORDER_DTYPE, FILL_DTYPE, TRADE_DTYPE."""
 
     orders: npt.NDArray[Any]
     fills: npt.NDArray[Any]
     trades: npt.NDArray[Any]
+
+
+class Counts(NamedTuple):
+    """Rows used of the three tables, and breaker trips."""
+
+    orders: int
+    fills: int
+    trades: int
     trips: int
 
 
-@compiled
-def with_room(rows: Any, used: int, more: int) -> Any:
-    """The same rows, moved to twice the space where `more` would not fit."""
-    if used + more <= len(rows):
-        return rows
-    larger = np.empty(2 * len(rows) + more, dtype=rows.dtype)
-    larger[:used] = rows[:used]
-    return larger
+class Looped(NamedTuple):
+    """What the loop leaves beside its outputs per bar."""
+
+    journal: Journal
+    trips: int
+    final: TradingState
+    checkpoints: npt.NDArray[Any]
 
 
 @compiled
 def run(
+    first: int,
     bars: Bars,
     probabilities: Any,
     rules: Rules,
     states: Any,
+    scratch: Any,
     checkpoints: Any,
     out: Outputs,
-    orders: Any,
-    fills: Any,
-    trades: Any,
-) -> Journal:
-    """Every bar through fills, settle, decide. `states` (1,) is carried; the rest is written.
+    journal: Journal,
+    counts: Counts,
+) -> tuple[int, Counts]:
+    """Step through the bars from `first` on, until the last or until a table of the journal is full.
 
-    checkpoints[k] becomes the state before bar k * CHECKPOINT_BARS.
+    `states` (1,) is carried; checkpoints[k] becomes the state before bar k * CHECKPOINT_BARS. Returns the
+    next bar and what has been counted by then.
     """
     state = states[0]
-    n_orders = 0
-    n_fills = 0
-    n_trades = 0
-    trips = 0
-    for i in range(len(bars.open_time)):
+    events = scratch[0]
+    orders, fills, trades = journal.orders, journal.fills, journal.trades
+    n_orders, n_fills, n_trades, trips = counts
+    most_orders = len(orders) - MOST_ORDERS
+    most_fills = len(fills) - MOST_FILLS
+    most_trades = len(trades) - MOST_TRADES
+    n = len(bars.open_time)
+    i = first
+    while i < n and n_orders <= most_orders and n_fills <= most_fills and n_trades <= most_trades:
         if i % CHECKPOINT_BARS == 0:
             checkpoints[i // CHECKPOINT_BARS] = states[0]
-        orders = with_room(orders, n_orders, MOST_ORDERS)
-        fills = with_room(fills, n_fills, MOST_FILLS)
-        trades = with_room(trades, n_trades, MOST_FILLS)
-
         bar = bar_at(bars, i)
         signal = routed(probabilities[i, 0], probabilities[i, 1], probabilities[i, 2], rules)
 
-        first_fill = n_fills
-        n_fills = model_fills(state, bar, rules, fills, n_fills)
-        n_trades = settle_bar(state, bar, fills[first_fill:n_fills], trades, n_trades)
-        decision = decide_bar(state, bar, signal, rules, orders, n_orders)
+        decision = step_bar(state, bar, signal, rules, events)
 
-        n_orders = decision.n_orders
-        trips += 1 if state.stopped and state.bars_stopped == 0 else 0
+        for k in range(events.n_orders):
+            orders[n_orders + k] = events.orders[k]
+        for k in range(events.n_fills):
+            fills[n_fills + k] = events.fills[k]
+        for k in range(events.n_trades):
+            trades[n_trades + k] = events.trades[k]
+        n_orders += events.n_orders
+        n_fills += events.n_fills
+        n_trades += events.n_trades
+        trips += state.stopped == 1 and state.bars_stopped == 0
         out.equity[i] = state.equity
         out.gates[i] = decision.gates
         out.regimes[i] = decision.regime
@@ -112,15 +133,25 @@ def run(
         out.confidences[i] = signal.confidence
         out.stopped[i] = state.stopped != 0
         out.open_lots[i] = state.n_lots
-    return Journal(orders[:n_orders], fills[:n_fills], trades[:n_trades], trips)
+        i += 1
+    return i, Counts(n_orders, n_fills, n_trades, trips)
 
 
 def looped(
     bars: Bars, probabilities: npt.NDArray[np.float64], rules: Rules, start: TradingState, out: Outputs
-) -> tuple[Journal, TradingState, npt.NDArray[Any]]:
-    """Run the loop from a state; gives the journal, the state after the last bar, the checkpoints."""
+) -> Looped:
+    """Run the loop over all bars from a state."""
     record = start.record
     checkpoints = np.empty(-(-bars.n // CHECKPOINT_BARS), dtype=STATE_DTYPE)
-    rows = [np.empty(_FIRST_ROWS, dtype=dtype) for dtype in (ORDER_DTYPE, FILL_DTYPE, TRADE_DTYPE)]
-    journal = run(bars, probabilities, rules, record, checkpoints, out, *rows)
-    return journal, TradingState(record), checkpoints
+    journal = Journal(*(np.empty(_FIRST_ROWS, dtype) for dtype in (ORDER_DTYPE, FILL_DTYPE, TRADE_DTYPE)))
+    counts = Counts(0, 0, 0, 0)
+    done = 0
+    while True:
+        done, counts = run(
+            done, bars, probabilities, rules, record, no_events(), checkpoints, out, journal, counts
+        )
+        if done == bars.n:
+            break
+        journal = Journal(*(np.concatenate([rows, np.empty_like(rows)]) for rows in journal))
+    used = Journal(*(rows[:n] for rows, n in zip(journal, counts, strict=False)))
+    return Looped(used, int(counts.trips), TradingState(record), checkpoints)

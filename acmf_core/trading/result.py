@@ -51,9 +51,8 @@ class States(Sequence[TradingState]):
         start = TradingState(self._checkpoints[first // CHECKPOINT_BARS])
         n = i + 1 - first
         stretch = self._bars.slice(first, i + 1)
-        return looped(
-            stretch, self._probabilities[first : i + 1], self._params.rules, start, Outputs.empty(n)
-        )[1]
+        known = self._probabilities[first : i + 1]
+        return looped(stretch, known, self._params.rules, start, Outputs.empty(n)).final
 
     def __iter__(self) -> Iterator[TradingState]:
         return (self[i] for i in range(len(self)))

@@ -60,7 +60,7 @@ def simulate(
     params = params or TradeParams()
     bars, probabilities, start = _prepared(bars, signals, equity, state)
     out = Outputs.empty(bars.n)
-    journal, final, checkpoints = looped(bars, probabilities, params.rules, start, out)
+    journal, trips, final, checkpoints = looped(bars, probabilities, params.rules, start, out)
     return SimulationResult(
         bars=bars,
         params=params,
@@ -71,7 +71,7 @@ def simulate(
         order_rows=journal.orders,
         fill_rows=journal.fills,
         trade_rows=journal.trades,
-        trips=int(journal.trips),
+        trips=trips,
     )
 
 
@@ -142,9 +142,9 @@ def simulate_many(
 def _measured(
     bars: Bars, probabilities: Floats, params: TradeParams, start: TradingState, out: Outputs
 ) -> Measured:
-    journal, _, _ = looped(bars, probabilities, params.rules, start, out)
+    journal, trips, _, _ = looped(bars, probabilities, params.rules, start, out)
     return measure(
-        bars.open_time, out.equity, out.stopped, out.open_lots, journal.trades, start.equity, journal.trips
+        bars.open_time, out.equity, out.stopped, out.open_lots, journal.trades, start.equity, trips
     )
 
 

@@ -169,6 +169,20 @@ LOT_DTYPE: Final[Any] = _dtype(Lot)
 ORDER_DTYPE: Final[Any] = _dtype(MarketOrder)
 FILL_DTYPE: Final[Any] = _dtype(Fill)
 TRADE_DTYPE: Final[Any] = _dtype(Trade)
+MOST_FILLS: Final = 3 * SLOTS + 1  # of one bar: the entry; market exit, stop and target of every lot
+MOST_TRADES: Final = SLOTS
+MOST_ORDERS: Final = SLOTS + 1
+# what one bar brings: rows written by the fill model, the ledger and the decision
+EVENTS_DTYPE: Final[Any] = np.dtype(
+    [
+        ("n_fills", np.int64),
+        ("n_trades", np.int64),
+        ("n_orders", np.int64),
+        ("fills", FILL_DTYPE, (MOST_FILLS,)),
+        ("trades", TRADE_DTYPE, (MOST_TRADES,)),
+        ("orders", ORDER_DTYPE, (MOST_ORDERS,)),
+    ]
+)
 _SCALARS: Final[tuple[tuple[str, type], ...]] = (
     ("time", int),  # open time of the last settled bar
     ("balance", float),  # starting equity + realised profit - fees + funding + deposits
