@@ -3,7 +3,7 @@
 This is what predicts, in research and in production; training makes one (`fit.py`), a bundle holds one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,14 +61,23 @@ class Stack:
         SchemaMismatch
             When the features are not the columns the model was trained with, in that order.
         """
+        return self.predictions(features, (kind,))[kind]
+
+    def predictions(self, features: Features, kinds: Sequence[Kind]) -> dict[Kind, pd.DataFrame]:
+        """`predict` for several calibrations at the price of one."""
         check_columns(features, self.schema)
         ends = features.window_ends(self.window)
-        out = np.full((len(features.tabular), 3), np.nan)
-        tabular = features.tabular.to_numpy()
+        scores = np.empty((0, 3))
         if len(ends):
             hidden = hidden_states(self.encoder, features.matrix, ends)
-            out[ends] = self.probabilities(hidden, tabular[ends].astype(np.float32), kind)
-        return pd.DataFrame(out, index=features.tabular.index, columns=list(PROBABILITIES))
+            scores = self.margins(hidden, features.tabular.to_numpy()[ends].astype(np.float32))
+        answers: dict[Kind, pd.DataFrame] = {}
+        for kind in kinds:
+            out = np.full((len(features.tabular), 3), np.nan)
+            if len(ends):
+                out[ends] = self.calibration.probabilities(scores, kind)
+            answers[kind] = pd.DataFrame(out, index=features.tabular.index, columns=list(PROBABILITIES))
+        return answers
 
     def probabilities(self, hidden: Float32Array, tabular: Float32Array, kind: Kind) -> FloatArray:
         """(m, 3) from hidden states (m, d_model) and all tabular features (m, 66)."""
