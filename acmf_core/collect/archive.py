@@ -193,7 +193,7 @@ class Archive:
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_Transient),
             stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_when_event_set(self._stop),
-            wait=tenacity.wait_exponential_jitter(initial=self._backoff_s, max=20.0, jitter=self._backoff_s),
+            wait=tenacity.wait_exponential_jitter(multiplier=self._backoff_s, max=20.0, jitter=self._backoff_s),
             sleep=tenacity.sleep_using_event(self._stop),
             reraise=True,
         )
