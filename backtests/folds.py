@@ -1,35 +1,30 @@
 """One fold of a walk-forward: its place in time, its work, and the files that hold its result.
 
-Inside a fold nothing of the test block is in memory while the model is fitted and the thresholds are
-tuned: features and candles are cut at the end of the training window first.
+A fold is a candidate, trained and tuned on data cut at the end of its training window, and its answers
+on the test block.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from acmf_core.config import WalkForwardConfig
-from acmf_core.domain import BAR_MINUTES, BARS_PER_DAY, PROBABILITIES
+from acmf_core.domain import BARS_PER_DAY
 from acmf_core.errors import DataError
-from acmf_core.features import Features, MarketData
+from acmf_core.features import Features, MarketData, schema_for
 from acmf_core.fingerprint import file_hash, fingerprint
-from acmf_core.models import Fitted, evaluate, fit, label
-from acmf_core.trading import TradeParams, trading_bars
-from backtests.tune import tune
+from acmf_core.trading import TradeParams
+from backtests.candidate import bar_span, train_candidate
 
-CALIBRATIONS = ("directional", "temperature")
-LABEL_HISTORY = BARS_PER_DAY  # bars before the test block: volatility and the last known labels need a past
-FIT_SHARE = 0.9  # of a fold's time, for the progress bar
 _FORMAT = 1  # of the files below
 Report = Callable[[float], None]
 
@@ -89,22 +84,21 @@ def fold_spans(candles: pd.DataFrame, config: WalkForwardConfig) -> list[FoldSpa
         The bars are too few; the cause says how many days are needed.
     """
     index = pd.DatetimeIndex(candles.index)
+    warmup = schema_for(config.train.features).warmup["15m"]
     wanted = config.train_days + config.folds * config.test_days + config.holdout_days
-    have = len(index) / BARS_PER_DAY
     too_short = DataError(
-        f"{have:.1f} days of bars are too few: {config.folds} folds of {config.test_days:g} days after "
-        f"{config.train_days:g} days of training and before {config.holdout_days:g} untouched days need "
-        f"{wanted + 1:g} days",
+        f"{len(index) / BARS_PER_DAY:.1f} days of bars are too few: {warmup / BARS_PER_DAY:.0f} days of "
+        f"warm-up, {config.train_days:g} of training, {config.folds} folds of {config.test_days:g} and "
+        f"{config.holdout_days:g} untouched need {math.ceil(wanted + warmup / BARS_PER_DAY + 1)} days",
         "load more history, or ask for fewer folds, shorter windows or a shorter holdout",
     )
     if not len(index):
         raise too_short
-    first = index[0]
-    stop = (index[-1] + pd.Timedelta(minutes=BAR_MINUTES) - pd.Timedelta(days=config.holdout_days)).floor("D")
+    stop = (index[-1] + bar_span(1) - pd.Timedelta(days=config.holdout_days)).floor("D")
     test, train = pd.Timedelta(days=config.test_days), pd.Timedelta(days=config.train_days)
     starts = [stop - (config.folds - number) * test for number in range(config.folds)]
-    begins = [starts[0] - train if config.scheme == "expanding" else start - train for start in starts]
-    if begins[0] < first:
+    begins = [(starts[0] if config.scheme == "expanding" else start) - train for start in starts]
+    if begins[0] < index[0] + bar_span(warmup):
         raise too_short
     return [
         FoldSpan(number, begin, start, start, start + test)
@@ -140,7 +134,13 @@ def _code_fingerprint() -> str:
     """SHA-256 over the sources a fold runs through: a result of older code is not taken for a new one."""
     here = Path(__file__).resolve().parent
     core = here.parent / "acmf_core"
-    files = [here / "folds.py", here / "tune.py", core / "config.py", core / "domain.py"]
+    files = [
+        here / "folds.py",
+        here / "candidate.py",
+        here / "tune.py",
+        core / "config.py",
+        core / "domain.py",
+    ]
     for package in ("features", "models", "trading"):
         files += sorted((core / package).glob("*.py"))
     return fingerprint({str(file.relative_to(here.parent)): file_hash(file) for file in files})
@@ -159,89 +159,37 @@ def run_fold(
     Returns the folder's path. `market` ends where the holdout begins.
     """
     checkpoints = folder.with_name(folder.name + ".fit")
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "fit"):
-        known, known_features = _cut(market, features, None, span.train_end)
-        fitted = fit(
-            known_features,
-            known.candles,
-            span.train_start,
-            span.train_end,
-            config.train,
-            workdir=checkpoints,
-            progress=_FitProgress(report),
-        )
-    with _timed(seconds, "tune"):
-        signals = fitted.tuning_predictions
-        seen, seen_features = _cut(known, known_features, signals.index[0], span.train_end)
-        study = tune(
-            trading_bars(seen, seen_features),
-            signals.reindex(seen.candles.index),
-            config.tune,
-            TradeParams(),
-            equity=config.equity,
-            journal=checkpoints / "tune.journal",
-            progress=lambda _, done, total: report(FIT_SHARE + 0.05 * done / total),
-        )
-    with _timed(seconds, "predict"):
-        predictions = _predict(fitted, market, features, span)
-        labels = _labels(market, span, config, fitted)
-        losses = _losses(predictions, labels)
+    begun = time.perf_counter()
+    candidate = train_candidate(
+        market,
+        features,
+        span.train_start,
+        span.train_end,
+        config.train,
+        config.tune,
+        equity=config.equity,
+        workdir=checkpoints,
+        progress=_Share(report),
+    )
+    trained = time.perf_counter()
+    answers = candidate.answers(market, features, span.test_start, span.test_end)
+    predicted = time.perf_counter()
+    fitted, study = candidate.fitted, candidate.study
     outcome = FoldOutcome(
         params=study.params,
         tuned=study.tuned,
         note=study.note,
-        predictions=predictions,
-        losses=losses,
-        labels=labels,
+        predictions=answers.predictions,
+        losses=answers.losses,
+        labels=answers.labels,
         trials=study.trials,
         trial_returns=study.trial_returns,
         model=fitted.summary(),
-        seconds=seconds,
+        seconds={"train_and_tune": round(trained - begun, 2), "predict": round(predicted - trained, 2)},
     )
     write_outcome(outcome, folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return str(folder)
-
-
-def _cut(
-    market: MarketData, features: Features, start: pd.Timestamp | None, stop: pd.Timestamp
-) -> tuple[MarketData, Features]:
-    """What was known by `stop`, of bars from `start` on; `features` are row for row those of `market`."""
-    seen = market.between(start, stop)
-    first = market.candles.index.searchsorted(seen.candles.index[0])
-    rows = slice(int(first), int(first) + len(seen))
-    return seen, Features(features.sequence.iloc[rows], features.tabular.iloc[rows], features.schema)
-
-
-def _predict(
-    fitted: Fitted, market: MarketData, features: Features, span: FoldSpan
-) -> dict[str, pd.DataFrame]:
-    """Both calibrations and every baseline on the test block; no bar after it is in reach."""
-    bars = fitted.config.encoder.window + LABEL_HISTORY
-    past = span.test_start - pd.Timedelta(minutes=BAR_MINUTES * bars)
-    seen, seen_features = _cut(market, features, past, span.test_end)
-    answers = {name: fitted.predict(seen_features, calibration=name) for name in CALIBRATIONS}
-    answers |= fitted.baseline_predictions(seen_features, seen.candles)
-    test = seen.candles.index[seen.candles.index >= span.test_start]
-    return {name: frame.reindex(test)[list(PROBABILITIES)] for name, frame in answers.items()}
-
-
-def _labels(market: MarketData, span: FoldSpan, config: WalkForwardConfig, fitted: Fitted) -> pd.DataFrame:
-    """Labels of the test block, by the multiple of the training window; they may read bars after it."""
-    past = span.test_start - pd.Timedelta(minutes=BAR_MINUTES * LABEL_HISTORY)
-    after = span.test_end + pd.Timedelta(minutes=BAR_MINUTES * (config.train.labels.horizon_bars + 1))
-    labels = label(market.between(past, after).candles, config.train.labels, k=fitted.k)
-    inside = (labels.index >= span.test_start) & (labels.index < span.test_end)
-    return labels[inside].assign(k=fitted.k)
-
-
-def _losses(predictions: dict[str, pd.DataFrame], labels: pd.DataFrame) -> pd.DataFrame:
-    """Scores of every prediction on the bars that all of them answer, so that they compare."""
-    answered = np.logical_and.reduce([frame.notna().all(axis=1) for frame in predictions.values()])
-    return pd.DataFrame(
-        {name: evaluate(frame[answered], labels) for name, frame in predictions.items()}
-    ).T.rename_axis("prediction")
 
 
 def write_outcome(outcome: FoldOutcome, folder: Path) -> None:
@@ -311,16 +259,12 @@ def _sync(folder: Path) -> None:
             os.close(handle)
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Put the wall time of a block into a table."""
-    begun = time.perf_counter()
-    yield
-    seconds[name] = round(time.perf_counter() - begun, 2)
+# where the stages lie in a fold's time: (begin, width); what is left is the prediction of the test block
+_STAGES = {"encoder": (0.0, 0.5), "hidden": (0.5, 0.2), "stack": (0.7, 0.1), "tune": (0.8, 0.05)}
 
 
-class _FitProgress:
-    """Turns the stages of `fit` into one share that only grows."""
+class _Share:
+    """Turns the stages of a training into one share that only grows."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -329,8 +273,4 @@ class _FitProgress:
     def __call__(self, stage: str, done: int, total: int) -> None:
         begin, width = _STAGES.get(stage, (self._share, 0.0))
         self._share = max(self._share, begin + width * (done / total if total else 1.0))
-        self._report(FIT_SHARE * self._share)
-
-
-# where the stages of a fit lie in its time: (begin, width)
-_STAGES = {"encoder": (0.0, 0.6), "hidden": (0.6, 0.2), "stack": (0.8, 0.2)}
+        self._report(self._share)

@@ -18,13 +18,12 @@ import pandas as pd
 
 from acmf_core.config import WalkForwardConfig
 from acmf_core.domain import Span
-from acmf_core.errors import DataError
 from acmf_core.features import Features, MarketData, build_features
 from acmf_core.fingerprint import fingerprint
 from acmf_core.trading import Bars, SimulationResult, TradeParams, trading_bars
+from backtests.candidate import CALIBRATIONS, known_by
 from backtests.engine import Progress, check_engine, fan_out
 from backtests.folds import (
-    CALIBRATIONS,
     FoldOutcome,
     FoldSpan,
     fold_key,
@@ -59,7 +58,7 @@ class FoldResult:
     model : dict
         `Fitted.summary()`.
     seconds : dict
-        fit, tune, predict: wall time in the worker.
+        train_and_tune, predict: wall time in the worker (the parts of a fit are in `model`).
     """
 
     index: int
@@ -211,13 +210,10 @@ def _workplace(workdir: Path | None) -> Iterator[Path]:
 def _without_holdout(
     market: MarketData, features: Features | None, stop: pd.Timestamp, config: WalkForwardConfig
 ) -> tuple[MarketData, Features]:
+    if features is not None:
+        return known_by(market, features, None, stop)
     seen = market.between(None, stop)
-    if features is None:
-        return seen, build_features(seen, config.train.features)
-    rows = slice(0, len(seen))
-    if not features.tabular.index[rows].equals(seen.candles.index):
-        raise DataError("the features are not those of the market", "build them from the same bars")
-    return seen, Features(features.sequence.iloc[rows], features.tabular.iloc[rows], features.schema)
+    return seen, build_features(seen, config.train.features)
 
 
 def _assembled(
