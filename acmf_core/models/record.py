@@ -43,11 +43,22 @@ def summarise(
         "temperature": stack.calibration.temperature,
         "direction": stack.calibration.direction,
         "rounds": stack.booster.num_boosted_rounds(),
+        "importance": importance(stack),
         "encoder_epochs": epochs,
         "losses_on_c": _losses(problem, stack, baselines, hidden),
         "losses_on_c_without": _losses_without(problem, stack, hidden),
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
+
+
+def importance(stack: Stack) -> dict[str, float]:
+    """Total gain of each input the booster splits on, the largest first."""
+    gains: dict[str, float] = {
+        name: float(gain)
+        for name, gain in stack.booster.get_score(importance_type="total_gain").items()
+        if isinstance(gain, float)
+    }
+    return dict(sorted(gains.items(), key=lambda item: -item[1]))
 
 
 def sources_never_seen(problem: Problem, schema: Schema) -> list[str]:
