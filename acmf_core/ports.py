@@ -6,7 +6,7 @@ Times are integer microseconds since the epoch, UTC.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from acmf_core.domain import Alert, Deployment, Order, OrderAck, SymbolRules
+from acmf_core.domain import Alert, Check, Deployment, Order, OrderAck, SymbolRules
 
 
 @runtime_checkable
@@ -44,18 +44,30 @@ class Store(Protocol):
     """Durable memory of the daemon. Every method that changes several rows is one transaction."""
 
     def last_cycle(self, symbol: str) -> Mapping[str, Any] | None:
-        """The newest cycle of a symbol with its kernel state, or None."""
+        """The newest completed cycle of a symbol with its kernel state, or None."""
         ...
 
     def record_cycle(self, cycle: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """One cycle with its predictions, orders, fills, trades and events, all or nothing.
 
-        Recording the same cycle id again changes nothing.
+        Recording a completed cycle again changes nothing; a failed one may be completed.
         """
+        ...
+
+    def record_event(self, kind: str, payload: Mapping[str, Any], *, at: int, actor: str) -> str:
+        """Append an operator's command or a system event to the hash-chained journal; returns its hash."""
+        ...
+
+    def verify_journal(self) -> Check:
+        """Whether the chain, and everything recorded under it, is as it was written."""
         ...
 
     def rows(self, table: str, **equal: Any) -> list[dict[str, Any]]:
         """The rows of one table that match, oldest first."""
+        ...
+
+    def columns(self, table: str, names: Sequence[str], *, start: int, end: int) -> list[tuple[Any, ...]]:
+        """Some columns of the rows with start <= at <= end, oldest first."""
         ...
 
 

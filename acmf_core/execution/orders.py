@@ -46,6 +46,11 @@ def cycle_id(symbol: str, at: int) -> str:
     return f"{symbol}:{_EPOCH + timedelta(microseconds=at):%Y-%m-%dT%H:%M}Z"
 
 
+def moment(at: int) -> str:
+    """A time (microseconds) as people write it, to the minute, UTC."""
+    return f"{_EPOCH + timedelta(microseconds=at):%Y-%m-%d %H:%M} UTC"
+
+
 def cycle_time(name: str) -> int:
     """The close (microseconds) that a cycle id names.
 

@@ -1,0 +1,74 @@
+"""Everything outside of a cycle, one plug per socket: built in one bootstrap, faked in tests.
+
+The sockets that are spoken of in `ports.py` are plain; the three here speak of market data, features and the
+kernel's values, which live on floors above it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import pandas as pd
+
+from acmf_core.config import FeatureConfig
+from acmf_core.domain import Mode
+from acmf_core.features import Features, MarketData
+from acmf_core.ports import Clock, Exchange, Notifier, Store
+from acmf_core.trading import Bar, Fill, TradeParams, TradingState
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """Where market data come from."""
+
+    async def collect(self, at: int) -> MarketData:
+        """What is known at the close `at` (microseconds), the bar that closed then being the newest.
+
+        MissingBars or StaleData where that bar cannot be had.
+        """
+        ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What turns features into probabilities: a loaded bundle."""
+
+    @property
+    def hash(self) -> str:
+        """Which bundle this is, recorded with every cycle."""
+        ...
+
+    def predict(self, features: Features) -> pd.DataFrame:
+        """p_long, p_short, p_neutral for every row; NaN where the window is incomplete."""
+        ...
+
+
+@runtime_checkable
+class Venue(Exchange, Protocol):
+    """An exchange that also says what was filled, in the kernel's terms."""
+
+    async def fills(self, state: TradingState, bar: Bar, params: TradeParams) -> tuple[Fill, ...]:
+        """What happened to the state's pending and resting orders in the closed bar, oldest first.
+
+        OrderUnknown where the venue does not know an order that the state waits for.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """The plugs of one daemon trading one symbol.
+
+    equity: what the account starts with, in quote units, where the store knows no earlier cycle.
+    """
+
+    symbol: str
+    mode: Mode
+    clock: Clock
+    feed: Feed
+    model: Model
+    params: TradeParams
+    exchange: Venue
+    store: Store
+    notifier: Notifier
+    equity: float = 10_000.0
+    features: FeatureConfig = field(default_factory=FeatureConfig)

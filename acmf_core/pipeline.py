@@ -1,0 +1,247 @@
+"""One cycle: collect -> features -> predict -> settle -> decide -> execute -> record -> notify.
+
+Nothing is decided here: features, model and kernel come from the floors below, the same in research and in
+production. Submit comes before record: after a crash between the two the bar is met again, with the same
+client ids, and the venue knows them (docs/adr/050-submit-before-record.md).
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from time import perf_counter
+from typing import Final, NamedTuple
+
+import pandas as pd
+
+from acmf_core.domain import PROBABILITIES, Alert, Order, Purpose, Regime
+from acmf_core.errors import InvalidPrediction
+from acmf_core.execution.feed import check_whole
+from acmf_core.execution.orders import client_id, cycle_id
+from acmf_core.execution.paper import fill_client_id
+from acmf_core.execution.world import World
+from acmf_core.features import SCHEMA, Features, MarketData, build_features
+from acmf_core.features.market import open_times
+from acmf_core.store import records
+from acmf_core.store.schema import BLIND, DONE, FAILED
+from acmf_core.trading import (
+    Bar,
+    Cause,
+    Fill,
+    Kind,
+    MarketOrder,
+    Reason,
+    Trade,
+    TradingState,
+    classify_regime,
+    decide,
+    route,
+    settle_with_trades,
+    trading_bars,
+)
+
+DECISION_ROWS: Final = 192  # the window the model reads
+LATEST_DECISION_US: Final = 60_000_000  # after the close: later than that nothing is entered (gate 10)
+NO_PREDICTION: Final = (math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """What one cycle did. equity in quote units, marked at the close; timings in seconds by stage."""
+
+    cycle_id: str
+    at: int
+    gates: int
+    equity: float
+    orders: tuple[MarketOrder, ...]
+    fills: tuple[Fill, ...]
+    trades: tuple[Trade, ...]
+    timings: dict[str, float]
+
+
+@dataclass
+class Stages:
+    """Times each stage of a cycle and remembers which one is running."""
+
+    timings: dict[str, float] = field(default_factory=dict)
+    running: str = ""
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.running = name
+        start = perf_counter()
+        yield
+        self.timings[name] = perf_counter() - start
+
+
+async def run_cycle(world: World, at: int, *, blind: bool = False) -> Cycle | None:
+    """Meet the bar that closed at `at` (microseconds) once, however often this is called.
+
+    Parameters
+    ----------
+    blind : bool
+        Without features and model: what is open is settled and left by its rules, nothing is entered. For
+        a cycle whose features or model have failed.
+
+    Returns
+    -------
+    Cycle or None
+        None where the bar has been met already.
+
+    Raises
+    ------
+    Exception
+        Whatever a stage raised, after the cycle was recorded as failed.
+    """
+    last = world.store.last_cycle(world.symbol)
+    if last is not None and last["at"] >= at:
+        return None
+    name, stages = cycle_id(world.symbol, at), Stages()
+    try:
+        with stages("collect"):
+            market = await world.feed.collect(at)
+        with stages("features"):
+            features = None if blind else _features(world, market)
+            bar = _bar(world, market, features, at)
+        with stages("predict"):
+            probabilities = NO_PREDICTION if features is None else _predict(world, features)
+            signal = route(*probabilities, world.params)
+        with stages("settle"):
+            before = TradingState.from_json(last["state"]) if last else TradingState.initial(world.equity)
+            fills = await world.exchange.fills(before, bar, world.params)
+            settled, trades = settle_with_trades(before, bar, fills)
+        with stages("decide"):
+            state, orders, gates = decide(settled, bar, signal, world.params)
+            regime, scores = classify_regime(bar, world.params)
+        with stages("execute"):
+            acks = [await world.exchange.submit(_order(world.symbol, name, order)) for order in orders]
+        with stages("record"):
+            stopped = bool(state.stopped)
+            names = [fill_client_id(world.symbol, before, fill) for fill in fills]
+            rows = {
+                "predictions": [
+                    records.prediction_row(probabilities, signal, (regime, scores), gates, stopped)
+                ],
+                "ohlcv": [records.bar_row(bar, float(market.candles["volume"].iloc[-1]))],
+                "orders": records.order_rows(world.symbol, orders, acks),
+                "fills": records.fill_rows(fills, names),
+                "trades": records.trade_rows(trades),
+            }
+            head = _head(world, name, at, BLIND if blind else DONE, stages) | {
+                "features": "" if features is None else features_hash(features),
+                "equity": state.equity,
+                "state": state.to_json(),
+            }
+            world.store.record_cycle(head, records.of_cycle(name, at, rows))
+    except Exception as error:
+        world.store.record_cycle(_failed(world, name, at, stages, error), {})
+        raise
+    with stages("notify"):
+        for alert in _alerts(world.symbol, before, state, fills, trades):
+            world.notifier.send(alert)
+    return Cycle(name, at, gates, state.equity, orders, fills, trades, stages.timings)
+
+
+# --- the stages ---------------------------------------------------------------------------------
+
+
+def _features(world: World, market: MarketData) -> Features:
+    """The rows that one decision reads, from a window without a hole."""
+    check_whole(open_times(market.candles))
+    return build_features(market, world.features, last=DECISION_ROWS)
+
+
+class _Tail(NamedTuple):
+    """The newest bars, as `trading_bars` wants them."""
+
+    candles: pd.DataFrame
+    funding: pd.DataFrame | None
+
+
+_UNKNOWN: Final = Features(
+    pd.DataFrame(columns=list(SCHEMA.sequence), dtype=float),
+    pd.DataFrame(columns=list(SCHEMA.tabular), dtype=float),
+    SCHEMA,
+)
+
+
+def _bar(world: World, market: MarketData, features: Features | None, at: int) -> Bar:
+    """The newest bar as the kernel reads it; too late, or without features, nothing is entered on it."""
+    # Two bars: funding that fell into a gap between them is booked at the newer one's open.
+    tail = _Tail(market.candles.iloc[-2:], market.funding)
+    bar = trading_bars(tail, _UNKNOWN if features is None else features).bar(-1)
+    late = world.clock.now() - at > LATEST_DECISION_US
+    return bar._replace(data_ok=bar.data_ok and not late)
+
+
+def _predict(world: World, features: Features) -> tuple[float, float, float]:
+    said = world.model.predict(features)
+    if len(said) == 0 or said.index[-1] != features.tabular.index[-1]:
+        raise InvalidPrediction("the model did not answer for the newest bar", "check the bundle's version")
+    p_long, p_short, p_neutral = said[list(PROBABILITIES)].to_numpy()[-1].tolist()
+    return p_long, p_short, p_neutral
+
+
+def _order(symbol: str, cycle: str, order: MarketOrder) -> Order:
+    purpose = Purpose.ENTRY if order.purpose == Kind.ENTRY else Purpose.EXIT
+    return Order(
+        client_id(cycle, order.lot, purpose),
+        symbol,
+        order.side * order.quantity,
+        purpose,
+        reduce_only=purpose is Purpose.EXIT,
+    )
+
+
+# --- what is kept and told ----------------------------------------------------------------------
+
+
+def features_hash(features: Features) -> str:
+    """SHA-256 of what the decision on the newest row reads: the window of channels and the tabular row."""
+    digest = sha256(features.matrix.tobytes())
+    digest.update(features.tabular.iloc[-1].to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _head(world: World, name: str, at: int, status: str, stages: Stages) -> dict[str, object]:
+    return {
+        "cycle_id": name,
+        "symbol": world.symbol,
+        "mode": world.mode.value,
+        "at": at,
+        "status": status,
+        "bundle": world.model.hash,
+        "params": world.params.fingerprint,
+        "timings": json.dumps({stage: round(seconds, 6) for stage, seconds in stages.timings.items()}),
+        "recorded_at": world.clock.now(),
+    }
+
+
+def _failed(world: World, name: str, at: int, stages: Stages, error: Exception) -> dict[str, object]:
+    text = f"{type(error).__name__}: {error}"
+    return _head(world, name, at, FAILED, stages) | {"stage": stages.running, "error": text}
+
+
+def _alerts(
+    symbol: str,
+    before: TradingState,
+    after: TradingState,
+    fills: tuple[Fill, ...],
+    trades: tuple[Trade, ...],
+) -> Iterator[Alert]:
+    """What a person wants to hear of a cycle: entries, results, and the breaker."""
+    for fill in fills:
+        if fill.purpose == Kind.ENTRY:
+            side = "long" if fill.side > 0 else "short"
+            text = f"{symbol}: opened {side} {fill.quantity:g} at {fill.price:,.2f}"
+            yield Alert("info", text, f"{symbol}-opened-{fill.lot}")
+    for trade in trades:
+        side, reason = "long" if trade.side > 0 else "short", Reason(trade.reason).name.lower()
+        regime = Regime(trade.regime).name.lower()
+        text = f"{symbol}: closed {side} {trade.quantity:g} by {reason} ({regime}), net {trade.net:+,.2f}"
+        yield Alert("info", text, f"{symbol}-closed-{trade.lot}")
+    if after.stopped and not before.stopped:
+        cause = Cause(after.cause).name.lower().replace("_", " ")
+        yield Alert("critical", f"{symbol}: trading stopped by {cause}", f"{symbol}-stopped-{after.time}")
