@@ -152,7 +152,9 @@ def _range(index: pd.DatetimeIndex) -> str:
 
 
 def _utc(time: object) -> pd.Timestamp:
-    stamp = pd.Timestamp(time, unit="us") if isinstance(time, int) else pd.Timestamp(time)  # type: ignore[arg-type]
+    if isinstance(time, (int, np.integer)):
+        return pd.Timestamp(int(time), unit="us", tz="UTC")
+    stamp = pd.Timestamp(time)  # type: ignore[arg-type]
     return stamp.tz_localize("UTC") if stamp.tz is None else stamp.tz_convert("UTC")
 
 
@@ -229,23 +231,17 @@ def _slow(source: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _refuse_contradictions(candles: pd.DataFrame) -> None:
     open_, high, low, close, volume = (candles[column].to_numpy() for column in OHLCV)
-    present = (
-        np.isfinite(open_ + high + low + close + volume)
-        & (low > 0)
-        & (open_ > 0)
-        & (close > 0)
-        & (volume >= 0)
-    )
+    present = np.isfinite(candles.to_numpy()).all(axis=1)
+    present &= (open_ > 0) & (high > 0) & (low > 0) & (close > 0) & (volume >= 0)
     for wrong, words in (
-        (high < low, "high {high} below its low {low}"),
-        ((open_ > high) | (open_ < low), "open {open} outside its low {low} and high {high}"),
-        ((close > high) | (close < low), "close {close} outside its low {low} and high {high}"),
+        (high < low, "high {high} below low {low}"),
+        ((open_ > high) | (open_ < low), "open {open} outside low {low} to high {high}"),
+        ((close > high) | (close < low), "close {close} outside low {low} to high {high}"),
     ):
         bad = wrong & present
         if bad.any():
             i = int(np.argmax(bad))
-            bar = candles.iloc[i]
             raise BadCandle(
-                f"bar {candles.index[i]} has its " + words.format(**bar),
+                f"bar {candles.index[i]}: " + words.format(**candles.iloc[i]),
                 "look at the source, or drop the bar",
             )

@@ -9,12 +9,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from acmf_core.domain import DAY_US
 from acmf_core.features import asof, indicators
 from acmf_core.features.compiled import FloatArray, IntArray
 from acmf_core.features.schema import Feature
 from acmf_core.features.windows import STILL
+
+BoolArray = NDArray[np.bool_]
 
 
 class Rows(NamedTuple):
@@ -53,9 +56,7 @@ def _column(frame: pd.DataFrame, name: str) -> FloatArray:
     return values
 
 
-def _existing(
-    frame: pd.DataFrame, exists: np.ndarray[tuple[int], np.dtype[np.bool_]], values: FloatArray
-) -> Rows:
+def _existing(frame: pd.DataFrame, exists: BoolArray, values: FloatArray) -> Rows:
     stamps = pd.DatetimeIndex(frame["available_at"]).asi8
     return Rows(stamps[exists], np.ascontiguousarray(values[exists]))
 
@@ -103,10 +104,13 @@ def _risk_appetite(frame: pd.DataFrame) -> Rows:
 
 
 class _Book(NamedTuple):
-    """Order book rows that hold anything at all; `whole` where both sides are there and do not cross."""
+    """Best levels of order book rows; 1 stands in where a row is not `whole`, so that no formula fails.
 
-    exists: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    whole: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    exists: the row holds anything at all. whole: both sides are there and do not cross.
+    """
+
+    exists: BoolArray
+    whole: BoolArray
     bid: FloatArray
     ask: FloatArray
     bid_qty: FloatArray
@@ -114,12 +118,15 @@ class _Book(NamedTuple):
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> "_Book":
-        bid, ask = _column(frame, "bid_px_1"), _column(frame, "ask_px_1")
-        bid_qty, ask_qty = _column(frame, "bid_qty_1"), _column(frame, "ask_qty_1")
-        exists = np.isfinite(bid) | np.isfinite(ask) | np.isfinite(bid_qty) | np.isfinite(ask_qty)
-        whole = np.isfinite(bid + ask) & (bid > 0.0) & (ask >= bid)
-        whole &= np.isfinite(bid_qty + ask_qty) & (bid_qty > 0.0) & (ask_qty > 0.0)
-        return cls(exists, whole, bid, ask, bid_qty, ask_qty)
+        best = [_column(frame, name) for name in ("bid_px_1", "ask_px_1", "bid_qty_1", "ask_qty_1")]
+        there = [np.isfinite(values) for values in best]
+        whole = np.logical_and.reduce([values > 0.0 for values in best]) & np.logical_and.reduce(there)
+        whole &= best[1] >= best[0]
+        return cls(np.logical_or.reduce(there), whole, *(np.where(whole, values, 1.0) for values in best))
+
+    @property
+    def mid(self) -> FloatArray:
+        return (self.bid + self.ask) / 2.0
 
     def rows(self, frame: pd.DataFrame, values: FloatArray) -> Rows:
         return _existing(frame, self.exists, np.where(self.whole, values, np.nan))
@@ -141,16 +148,14 @@ def _book_imbalance(frame: pd.DataFrame, *, levels: int) -> Rows:
 
 def _book_spread(frame: pd.DataFrame) -> Rows:
     book = _Book.of(frame)
-    mid = np.where(book.whole, (book.bid + book.ask) / 2.0, 1.0)
-    return book.rows(frame, (book.ask - book.bid) / mid * 1e4)
+    return book.rows(frame, (book.ask - book.bid) / book.mid * 1e4)
 
 
 def _book_microprice(frame: pd.DataFrame) -> Rows:
+    """The mid weighted by size: nearer to the ask where the bid is larger (Stoikov, 2018)."""
     book = _Book.of(frame)
-    mid = np.where(book.whole, (book.bid + book.ask) / 2.0, 1.0)
-    size = np.where(book.whole, book.bid_qty + book.ask_qty, 1.0)
-    microprice = (book.bid * book.ask_qty + book.ask * book.bid_qty) / size
-    return book.rows(frame, (microprice - mid) / mid * 1e4)
+    microprice = (book.bid * book.ask_qty + book.ask * book.bid_qty) / (book.bid_qty + book.ask_qty)
+    return book.rows(frame, (microprice - book.mid) / book.mid * 1e4)
 
 
 _ROWS: Final[Mapping[str, Callable[..., Rows]]] = {
