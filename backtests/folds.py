@@ -106,7 +106,7 @@ def fold_spans(candles: pd.DataFrame, config: WalkForwardConfig) -> list[FoldSpa
     ]
 
 
-def fold_key(market: MarketData, span: FoldSpan, config: WalkForwardConfig) -> str:
+def fold_key(market: MarketData, span: FoldSpan, config: WalkForwardConfig, base: TradeParams) -> str:
     """Names everything the result of a fold depends on: data up to its end, settings, and our own code."""
     settings = config.model_dump(mode="json", include={"train", "tune", "equity"})
     settings["tune"].pop("storage", None)
@@ -115,6 +115,7 @@ def fold_key(market: MarketData, span: FoldSpan, config: WalkForwardConfig) -> s
             "format": _FORMAT,
             "span": [str(moment) for moment in (span.train_start, span.train_end, span.test_end)],
             "settings": settings,
+            "base": base.to_dict(),
             "data": market_fingerprint(market.between(None, span.test_end)),
             "code": _code_fingerprint(),
         }
@@ -151,6 +152,7 @@ def run_fold(
     features: Features,
     span: FoldSpan,
     config: WalkForwardConfig,
+    base: TradeParams,
     folder: Path,
     report: Report,
 ) -> str:
@@ -167,6 +169,7 @@ def run_fold(
         span.train_end,
         config.train,
         config.tune,
+        base=base,
         equity=config.equity,
         workdir=checkpoints,
         progress=_Share(report),

@@ -144,6 +144,7 @@ def walk_forward(
     config: WalkForwardConfig,
     *,
     features: Features | None = None,
+    base: TradeParams | None = None,
     workdir: Path | None = None,
     ledger: TrialLedger | None = None,
     symbol: str = "BTCUSDT",
@@ -159,6 +160,8 @@ def walk_forward(
         All bars; the last `config.holdout_days` are cut off before anything else and never read.
     features : Features, optional
         Of `market`, where they are at hand; else they are built.
+    base : TradeParams, optional
+        What tuning starts from (the venue's filters, operator's limits).
     workdir : Path, optional
         Where finished folds and checkpoints live. A run with the same settings, data and code takes
         finished folds from there and goes on with interrupted ones; anything else starts its own.
@@ -179,11 +182,12 @@ def walk_forward(
     check_engine(config.engine)
     spans = fold_spans(market.candles, config)
     market, features = _without_holdout(market, features, spans[-1].test_end, config)
+    base = base or TradeParams()
     source = f"synthetic:{market_fingerprint(market)[:16]}" if synthetic else symbol
     with _workplace(workdir) as place:
-        folders = [place / f"fold-{fold_key(market, span, config)[:24]}" for span in spans]
+        folders = [place / f"fold-{fold_key(market, span, config, base)[:24]}" for span in spans]
         tasks = [
-            (market, features, span, config, folder)
+            (market, features, span, config, base, folder)
             for span, folder in zip(spans, folders, strict=True)
             if not (folder / "fold.json").exists()
         ]

@@ -1,0 +1,348 @@
+"""`acmf train`, `acmf tune`, `acmf backtest`: research without a notebook, on the bars in the lake."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from production.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from acmf_core.config import TrainConfig
+    from acmf_core.features import Features, MarketData
+    from acmf_core.trading import TradeParams
+    from backtests.candidate import Candidate
+    from backtests.walk_forward import WalkForwardResult
+
+QUICK_TRAIN_DAYS = 182.0
+QUICK_TEST_DAYS = 30.0
+QUICK_TRIALS = 25
+
+DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"])
+quick_option = click.option("--quick", is_flag=True, help="The small profile: minutes instead of hours.")
+from_option = click.option("--from", "start", type=DAY, help="First day (UTC).")
+to_option = click.option("--to", "end", type=DAY, help="The day after the last one (UTC).")
+trials_option = click.option("--trials", type=click.IntRange(min=1), help="Tuning trials [tune.trials].")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Bars of the configured symbol, pinned to the lake's versions, with their features."""
+
+    market: "MarketData"
+    features: "Features"
+    versions: dict[str, int]
+
+
+@click.command()
+@quick_option
+@from_option
+@to_option
+@trials_option
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the bundle [paths.models]."
+)
+@json_option
+@click.pass_obj
+def train(
+    settings: Settings,
+    quick: bool,
+    start: datetime | None,
+    end: datetime | None,
+    trials: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Train a model, tune its thresholds, write the bundle.
+
+    By default on the newest walk_forward.train_days before the untouched last walk_forward.holdout_days.
+    Interrupted, the same command goes on.
+    """
+    source = _load(settings)
+    candidate = _candidate(settings, source, quick, start, end, trials, quiet=as_json)
+    name = f"bundle-{candidate.params.fingerprint[:8]}-{candidate.fitted.window.end // 86_400_000_000}"
+    folder = candidate.save(
+        out or Path(settings.config.paths.models) / name, evidence={}, lake_versions=source.versions
+    )
+    summary = {"bundle": str(folder), **_candidate_figures(candidate)}
+    if as_json:
+        click.echo(json.dumps(summary))
+        return
+    _show_candidate(candidate)
+    click.echo(f"bundle: {folder}")
+
+
+@click.command()
+@quick_option
+@from_option
+@to_option
+@trials_option
+@json_option
+@click.pass_obj
+def tune(
+    settings: Settings,
+    quick: bool,
+    start: datetime | None,
+    end: datetime | None,
+    trials: int | None,
+    as_json: bool,
+) -> None:
+    """Tune the trading thresholds on a window's out-of-fold predictions.
+
+    Trains the model of that window first; a later `acmf train` over the same window takes it from there.
+    """
+    source = _load(settings)
+    candidate = _candidate(settings, source, quick, start, end, trials, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(_candidate_figures(candidate)))
+        return
+    _show_candidate(candidate)
+    click.echo(candidate.study.trials.round(3).to_string())
+
+
+@click.command()
+@quick_option
+@from_option
+@to_option
+@click.option("--folds", type=click.IntRange(min=1), help="Test blocks [walk_forward.folds].")
+@trials_option
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="HTML file to write.")
+@json_option
+@click.pass_obj
+def backtest(
+    settings: Settings,
+    quick: bool,
+    start: datetime | None,
+    end: datetime | None,
+    folds: int | None,
+    trials: int | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Walk-forward: train, tune and trade fold after fold; one out-of-sample record.
+
+    The last walk_forward.holdout_days are never read. Finished folds are kept: interrupted, the same
+    command goes on; other settings, data or code start their own.
+    """
+    from acmf_cli.progress import ProgressBars
+    from backtests.ledger import TrialLedger
+    from backtests.walk_forward import walk_forward
+
+    config = _walk_forward_config(settings, quick, folds, trials)
+    source = _load(settings, start, end)
+    state = Path(settings.config.paths.state)
+    with ProgressBars(quiet=as_json) as bars:
+        result = walk_forward(
+            source.market,
+            config,
+            features=source.features,
+            base=_base(settings),
+            workdir=state / "walk_forward",
+            ledger=TrialLedger(state / "trials.jsonl"),
+            symbol=settings.config.market.symbol,
+            lake_versions=source.versions,
+            progress=bars.report,
+        )
+    page = _report(result, report) if report is not None else None
+    if as_json:
+        click.echo(json.dumps(_backtest_figures(result) | {"report": str(page) if page else None}))
+        return
+    _show_backtest(result)
+    if page is not None:
+        click.echo(f"report: {page}")
+
+
+def _load(settings: Settings, start: datetime | None = None, end: datetime | None = None) -> _Source:
+    from acmf_core.collect.history import load_market
+    from acmf_core.features import build_features
+    from acmf_core.lake import Lake
+
+    lake = Lake(settings.config.paths.lake)
+    versions = lake.versions()
+    market = load_market(lake, settings.config.market.symbol, _utc(start), _utc(end), versions=versions)
+    return _Source(market, build_features(market, settings.config.train.features), versions)
+
+
+def _utc(day: datetime | None) -> "pd.Timestamp | None":
+    import pandas as pd
+
+    return None if day is None else pd.Timestamp(day, tz="UTC")
+
+
+def _base(settings: Settings) -> "TradeParams":
+    """The default parameters with the configured venue filters."""
+    from acmf_core.domain import SymbolRules
+    from acmf_core.trading import TradeParams
+
+    market = settings.config.market
+    return TradeParams().with_rules(
+        SymbolRules(
+            symbol=market.symbol,
+            tick=market.tick,
+            step=market.step,
+            min_quantity=market.min_quantity,
+            min_notional=market.min_notional,
+            max_market_quantity=market.max_market_quantity,
+        )
+    )
+
+
+def _train_config(settings: Settings, quick: bool) -> "TrainConfig":
+    """The configured training, or the quick profile with its seed, threads and calibration."""
+    from acmf_core.config import TrainConfig
+
+    own = settings.config.train
+    if not quick:
+        return own
+    return TrainConfig.quick(
+        seed=own.seed,
+        threads=own.threads,
+        calibration=own.calibration,
+        labels=own.labels,
+        features=own.features,
+    )
+
+
+def _candidate(
+    settings: Settings,
+    source: _Source,
+    quick: bool,
+    start: datetime | None,
+    end: datetime | None,
+    trials: int | None,
+    *,
+    quiet: bool,
+) -> "Candidate":
+    import pandas as pd
+
+    from acmf_cli.progress import ProgressBars
+    from acmf_core.errors import DataError
+    from backtests.candidate import train_candidate
+
+    config = settings.config
+    index = source.market.candles.index
+    stop = _utc(end) or (index[-1] - pd.Timedelta(days=config.walk_forward.holdout_days)).floor("D")
+    days = QUICK_TRAIN_DAYS if quick else config.walk_forward.train_days
+    begin = _utc(start) or stop - pd.Timedelta(days=days)
+    if begin < index[0]:
+        raise DataError(
+            f"training would begin on {begin:%Y-%m-%d}, the lake's first bar is {index[0]:%Y-%m-%d %H:%M}",
+            "bring more history (acmf data pull), or name a shorter window with --from and --to",
+        )
+    tuning = config.tune
+    if quick or trials:
+        tuning = tuning.model_copy(update={"trials": trials or min(QUICK_TRIALS, tuning.trials)})
+    with ProgressBars(quiet=quiet) as bars:
+        return train_candidate(
+            source.market,
+            source.features,
+            begin,
+            stop,
+            _train_config(settings, quick),
+            tuning,
+            base=_base(settings),
+            equity=config.walk_forward.equity,
+            workdir=Path(config.paths.state) / "training",
+            progress=bars.report,
+        )
+
+
+def _walk_forward_config(settings: Settings, quick: bool, folds: int | None, trials: int | None) -> Any:
+    config = settings.config
+    tuning = config.tune
+    changes: dict[str, Any] = {"train": _train_config(settings, quick)}
+    if quick:
+        changes |= {"folds": 3, "train_days": QUICK_TRAIN_DAYS, "test_days": QUICK_TEST_DAYS}
+        tuning = tuning.model_copy(update={"trials": min(QUICK_TRIALS, tuning.trials)})
+    if folds:
+        changes["folds"] = folds
+    if trials:
+        tuning = tuning.model_copy(update={"trials": trials})
+    return config.walk_forward.model_copy(update=changes | {"tune": tuning})
+
+
+def _report(result: "WalkForwardResult", path: Path) -> Path:
+    from backtests import evidence
+    from backtests import report as html
+    from production import promote
+
+    found = evidence.gather(result)
+    return html.write(result, found, promote.judge(found), path)
+
+
+def _candidate_figures(candidate: "Candidate") -> dict[str, Any]:
+    study, model = candidate.study, candidate.fitted.summary()
+    return {
+        "params": study.params.to_dict(),
+        "tuned": study.tuned,
+        "tuning": study.note,
+        "trials": len(study.trials),
+        "score": study.best_value,
+        "losses_on_calibration_block": model["losses_on_c"],
+        "seconds": model["seconds"],
+    }
+
+
+def _show_candidate(candidate: "Candidate") -> None:
+    from acmf_core.trading import TradeParams
+
+    model = candidate.fitted.summary()
+    click.echo(f"trained {model['profile']} on {model['days']:.0f} days in {model['seconds']['total']:.0f} s")
+    click.echo("log-loss on the calibration block:")
+    for name, loss in model["losses_on_c"].items():
+        click.echo(f"  {name:18} {loss:.4f}")
+    click.echo(f"tuning: {candidate.study.note}")
+    for name, (ours, default) in candidate.params.diff(TradeParams()).items():
+        click.echo(f"  {name:18} {ours}  (default {default})")
+
+
+def _backtest_figures(result: "WalkForwardResult") -> dict[str, Any]:
+    traded = {**result.simulations_by_calibration, "tabular_only": result.tabular_simulation}
+    return {
+        "calibration": result.config.train.calibration,
+        "synthetic": result.synthetic,
+        "bars": result.bars.n,
+        "metrics": {name: simulation.metrics() for name, simulation in traded.items()},
+        "trials": result.trials_total,
+        "evaluations": result.ledger_out_of_sample,
+        "folds": [
+            {
+                "test_start": fold.test_start.isoformat(),
+                "test_end": fold.test_end.isoformat(),
+                "tuned": fold.tuned,
+                "note": fold.note,
+                "metrics": fold.metrics,
+                "log_loss": fold.losses["log_loss"].to_dict(),
+                "seconds": fold.seconds,
+            }
+            for fold in result.folds
+        ],
+    }
+
+
+def _show_backtest(result: "WalkForwardResult") -> None:
+    figures = _backtest_figures(result)
+    click.echo(f"{'fold':4}  {'test block':24}  {'trades':>6}  {'net':>10}  {'log-loss':>8}  {'prior':>8}")
+    for fold in result.folds:
+        loss = fold.losses["log_loss"]
+        block = f"{fold.test_start:%Y-%m-%d} {fold.test_end:%Y-%m-%d}"
+        click.echo(
+            f"{fold.index + 1:4}  {block:24}  {fold.metrics['trades']:6.0f}  {fold.metrics['net']:10.2f}  "
+            f"{loss[result.config.train.calibration]:8.4f}  {loss['class_prior']:8.4f}"
+        )
+        click.echo(f"      {fold.note}")
+    for name, metrics in figures["metrics"].items():
+        click.echo(
+            f"{name:12}  {metrics['trades']:5.0f} trades  net {metrics['net']:10.2f}  "
+            f"Sharpe {metrics['sharpe_daily_annualised']:6.2f}  drawdown {metrics['max_drawdown']:6.1%}"
+        )
+    click.echo(
+        f"{figures['trials']} tuning trials, {figures['evaluations']} evaluations of this test window "
+        "so far (both deflate)"
+    )
