@@ -42,7 +42,6 @@ from acmf_core.trading import (
     trading_bars,
 )
 
-DECISION_ROWS: Final = 192  # the window the model reads
 LATEST_DECISION_US: Final = 60_000_000  # after the close: later than that nothing is entered (gate 10)
 NO_PREDICTION: Final = (math.nan, math.nan, math.nan)
 
@@ -150,7 +149,8 @@ async def run_cycle(world: World, at: int, *, blind: bool = False) -> Cycle | No
 def _features(world: World, market: MarketData) -> Features:
     """The rows that one decision reads, from a window without a hole."""
     check_whole(open_times(market.candles))
-    return build_features(market, world.features, last=DECISION_ROWS)
+    wanted = world.model.config
+    return build_features(market, wanted.features, last=wanted.encoder.window)
 
 
 class _Tail(NamedTuple):

@@ -1,5 +1,6 @@
 """The composition root: builds the world of a daemon from configuration, once, at its start."""
 
+import logging
 from pathlib import Path
 
 from acmf_core.config import Config
@@ -46,7 +47,7 @@ def replay_world(
         params=params,
         exchange=exchange,
         store=store,
-        notifier=notifier if notifier is not None else LogNotifier(),
+        notifier=notifier if notifier is not None else LogNotifier(loudest=logging.INFO),
         equity=equity,
     )
 

@@ -173,7 +173,7 @@ def replay(
         A bar of the window, or of the history that its features read, is not there.
     """
     first, stop = _window(market, start, end)
-    params = params if params is not None else TradeParams.from_dict(getattr(bundle, "params", {}))
+    params = params if params is not None else TradeParams.from_dict(bundle.params)
     world = replay_world(
         market, bundle, params, store, start=first, symbol=symbol, equity=equity, notifier=notifier
     )

@@ -17,7 +17,6 @@ from acmf_core.execution.feed import HISTORY_BARS
 from acmf_core.execution.orders import moment
 from acmf_core.execution.world import Model
 from acmf_core.features import MarketData, build_features
-from acmf_core.pipeline import DECISION_ROWS
 from acmf_core.ports import Store
 from acmf_core.trading import Kind, Reason, SimulationResult, TradeParams, simulate, trading_bars
 
@@ -122,7 +121,7 @@ def simulated(
     """
     n = (end - start) // BAR_US
     part = market.between(start - (HISTORY_BARS - 1) * BAR_US, end)
-    features = build_features(part, last=n + DECISION_ROWS - 1)
+    features = build_features(part, model.config.features, last=n + model.config.encoder.window - 1)
     probabilities = model.predict(features)[list(PROBABILITIES)].to_numpy(dtype=np.float64)[-n:]
     bars = trading_bars(part, features)
     result = simulate(bars.slice(bars.n - n, bars.n), probabilities, params, equity=equity)

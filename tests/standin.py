@@ -1,8 +1,9 @@
-"""A model whose answer is plain arithmetic on the features, for tests that are about everything around a model."""
+"""A model whose answer is plain arithmetic on the features, for tests of everything around a model."""
 
 import numpy as np
 import pandas as pd
 
+from acmf_core.config import TrainConfig
 from acmf_core.domain import PROBABILITIES
 from acmf_core.fingerprint import fingerprint
 
@@ -13,10 +14,10 @@ class Standin:
     Opinionated on purpose: it trades often, in both directions, and is quiet where a window is incomplete.
     """
 
-    params: dict = {}  # noqa: RUF012
-
-    def __init__(self, gain: float = 0.8) -> None:
+    def __init__(self, gain: float = 0.8, **params) -> None:
         self.gain = gain
+        self.params = params
+        self.config = TrainConfig()
 
     @property
     def hash(self) -> str:

@@ -4,12 +4,13 @@ The sockets that are spoken of in `ports.py` are plain; the three here speak of 
 kernel's values, which live on floors above it.
 """
 
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
-from acmf_core.config import FeatureConfig
+from acmf_core.config import TrainConfig
 from acmf_core.domain import Mode
 from acmf_core.features import Features, MarketData
 from acmf_core.ports import Clock, Exchange, Notifier, Store
@@ -35,6 +36,16 @@ class Model(Protocol):
     @property
     def hash(self) -> str:
         """Which bundle this is, recorded with every cycle."""
+        ...
+
+    @property
+    def config(self) -> TrainConfig:
+        """How it was trained: the features it wants, and how many rows of them."""
+        ...
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The TradeParams that were tuned for it, as plain values."""
         ...
 
     def predict(self, features: Features) -> pd.DataFrame:
@@ -71,4 +82,3 @@ class World:
     store: Store
     notifier: Notifier
     equity: float = 10_000.0
-    features: FeatureConfig = field(default_factory=FeatureConfig)

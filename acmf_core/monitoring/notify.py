@@ -14,11 +14,15 @@ class LogNotifier:
     ----------
     logger : logging.Logger, optional
         Default: `acmf.alerts`.
+    loudest : int
+        Nothing is logged above this level: alerts about the past (a replay) wake nobody.
     """
 
-    def __init__(self, logger: logging.Logger | None = None) -> None:
+    def __init__(self, logger: logging.Logger | None = None, *, loudest: int = logging.CRITICAL) -> None:
         self._log = logger if logger is not None else logging.getLogger("acmf.alerts")
+        self._loudest = loudest
 
     def send(self, alert: Alert) -> None:
         """Never raises; an unknown level is logged as a warning."""
-        self._log.log(_LEVELS.get(alert.level, logging.WARNING), "%s", alert.text)
+        level = _LEVELS.get(alert.level, logging.WARNING)
+        self._log.log(min(level, self._loudest), "%s", alert.text)
