@@ -39,6 +39,7 @@ class Lot:
     target: float
     best: float
     target_done: bool = False
+    stop_moved: bool = False
     pending: str = ""
     fees: float = 0.0
     funding: float = 0.0
@@ -234,6 +235,10 @@ def down_to_step(quantity: float, step: float) -> float:
     return math.floor(quantity / step + 1e-9) * step
 
 
+def priced(bar: Any) -> bool:
+    return all(math.isfinite(price) for price in (bar.open, bar.high, bar.low, bar.close))
+
+
 # -------------------------------------------------------------------------------------------- the run
 
 
@@ -262,6 +267,10 @@ class ReferenceKernel:
     def settle(self, t: int, bar: Any) -> None:
         account = self.account
         self.new_day(bar)
+        if not priced(bar):  # the page is silent: nothing fills, the entry lapses, the last mark stands
+            account.entry = None
+            self.run.equity.append(account.equity)
+            return
         nets: list[float] = []  # of the lots whose last fill is in this bar, FP 19
         self.pay_funding(bar)
         # Bar order 0: pending market exits, oldest first, then the pending entry, all at the open.
@@ -388,13 +397,13 @@ class ReferenceKernel:
             target_touched = bar.low <= lot.target + tolerance
             stop_price = max(bar.open, lot.stop)
         if stop_touched:
-            reason = "trailing" if lot.target_done else "stop"  # FP 8
+            reason = "trailing" if lot.stop_moved else "stop"  # FP 8
             self.fill_exit(t, bar, lot, lot.quantity, stop_price, reason, nets)
             self.account.last_event_bar = t  # gate 2: a resting fill
         elif target_touched and not lot.target_done:
             half = down_to_step(0.5 * lot.quantity, p.step)
             rest = lot.quantity - half
-            if half < p.min_quantity - EPS or rest < p.min_quantity - EPS:  # FP 17
+            if half <= 0 or half < p.min_quantity - EPS or rest < p.min_quantity - EPS:  # FP 17
                 half = lot.quantity
             lot.target_done = True
             self.fill_exit(t, bar, lot, half, lot.target, "target", nets)
@@ -422,6 +431,7 @@ class ReferenceKernel:
             self.leave(t, lot, "trailing")
         else:
             lot.stop = moved
+            lot.stop_moved = True
 
     def leave(self, t: int, lot: Lot, reason: str) -> None:
         """A market exit for the next open; the first reason stays (FP 8); FP 12: a market decision."""

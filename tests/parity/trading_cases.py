@@ -45,6 +45,9 @@ def random_case(seed: int, n: int = 300) -> Case:
     equity, filters = random_filters(rng, price)
     params |= filters
     bars = random_bars(rng, n, price, params["tick"])
+    if rng.random() < 0.15:  # levels exactly on the tick, up to float noise
+        params["slippage_bps"] = 0.0
+        bars["atr"] = np.maximum(np.round(bars["atr"] / params["tick"]), 1) * params["tick"]
     return Case(seed, bars, random_probabilities(rng, n, bars["close"]), params, equity)
 
 
@@ -59,6 +62,10 @@ def random_filters(rng: np.random.Generator, price: float) -> tuple[float, dict[
         "min_notional": float(rng.choice([0.0, 5.0, 100.0, 300.0])),
         "max_market_quantity": float(rng.choice([120.0, 120.0, 2.0 * equity / price, 0.5 * equity / price])),
     }
+    if rng.random() < 0.3:  # a limit that is a whole number of steps, up to float noise
+        filters["max_market_quantity"] = step * max(1.0, round(filters["max_market_quantity"] / step))
+    if rng.random() < 0.05:
+        filters["min_quantity"] = 0.0
     filters["max_market_quantity"] = max(filters["max_market_quantity"], filters["min_quantity"])
     return equity, filters
 
@@ -74,6 +81,7 @@ def random_params(rng: np.random.Generator) -> dict[str, Any]:
         "resume_after": [96, 3, None, 1, 20][rng.integers(5)],
         "streak_action": str(rng.choice(["kill", "pause"])),
         "cost_in_risk": bool(rng.random() < 0.3),
+        "person_resumes": bool(rng.random() < 0.25),
     }
     if params["resume_after"] is None:
         params["streak_action"] = "kill"
@@ -81,7 +89,7 @@ def random_params(rng: np.random.Generator) -> dict[str, Any]:
         params["max_losses"] = int(rng.choice([3, 5, 1000]))
         params["reward_cost_multiple"] = float(rng.choice([3.0, 0.0]))
         return params
-    return params | {
+    params |= {
         "min_ratio": float(rng.choice([1.5, 1.0, 1.2, 2.0])),
         "min_spread": float(rng.choice([0.05, 0.0, 0.1])),
         "min_confidence": three([0.25, 0.40, 0.45, 0.55, 0.60, 0.75, 0.80]),
@@ -108,6 +116,12 @@ def random_params(rng: np.random.Generator) -> dict[str, Any]:
         "low_probability_bars": int(rng.choice([5, 2, 1])),
         "reward_cost_multiple": float(rng.choice([3.0, 0.0, 1.0])),
     }
+    if rng.random() < 0.2:  # the risk of all lots together binds
+        params["max_open_risk"] = params["risk_per_trade"] * float(rng.choice([0.9, 1.3, 1.8]))
+    if rng.random() < 0.1:  # reckless enough to lose more than everything
+        params |= {"risk_per_trade": 0.5, "max_open_risk": 1.0, "max_leverage": 60.0}
+        params |= {"max_losses": 1000, "max_daily_drawdown": float(rng.choice([0.9, 1.0]))}
+    return params
 
 
 def random_bars(rng: np.random.Generator, n: int, price: float, tick: float) -> dict[str, np.ndarray]:
@@ -140,6 +154,13 @@ def random_bars(rng: np.random.Generator, n: int, price: float, tick: float) -> 
 def _spoil(rng: np.random.Generator, n: int, bars: dict[str, np.ndarray]) -> None:
     """Missing values, funding events and the two flags of gates 10 and 11."""
     spoiled = ("adx", "ema_distance", "atr_ratio", "vol_regime", "volume_ratio", "atr")
+    if rng.random() < 0.1:
+        unpriced = rng.random(n) < 0.02
+        for name in ("open", "high", "low", "close"):
+            bars[name] = np.where(unpriced, NAN, bars[name])
+    if rng.random() < 0.1:
+        for name in spoiled:
+            bars[name] = np.where(rng.random(n) < 0.01, rng.choice([np.inf, -np.inf, 0.0]), bars[name])
     if rng.random() < 0.5:
         for name in (*spoiled, "funding_bps", "book_imbalance", "book_spread_bps"):
             bars[name] = np.where(rng.random(n) < 0.01, NAN, bars[name])
@@ -165,6 +186,8 @@ def random_probabilities(rng: np.random.Generator, n: int, close: np.ndarray) ->
     rows /= rows.sum(axis=1, keepdims=True)
     boundary = rng.random(n) < rng.choice([0.05, 0.3])
     rows[boundary] = np.array(BOUNDARY_TRIPLES)[rng.integers(len(BOUNDARY_TRIPLES), size=boundary.sum())]
+    if rng.random() < 0.2:  # sums that are off 1 by what is still allowed
+        rows *= rng.uniform(1 - 9e-5, 1 + 9e-5, (n, 1))
     rows[rng.random(n) < rng.choice([0.0, 0.03])] = NAN
     if rng.random() < 0.2:  # a broken model
         start = int(rng.integers(n))
@@ -178,9 +201,10 @@ def _prices(rng: np.random.Generator, n: int, price: float, tick: float, style: 
     moves = rng.normal(0.0, sigma[style], n)
     if style == "trending":
         moves += np.repeat(rng.choice([-1, 1], n), 30)[:n] * 0.0015
+    gaps = np.zeros(n)
     if style == "crash":
         moves[rng.random(n) < 0.03] += rng.choice([-0.06, 0.04])
-    gaps = np.zeros(n)
+        gaps[rng.random(n) < 0.02] += rng.choice([-0.08, 0.05])
     if style in ("gappy", "violent"):
         gaps = rng.normal(0.0, sigma[style], n) * (rng.random(n) < 0.3)
     close = price * np.exp(np.cumsum(moves + gaps))
