@@ -308,7 +308,10 @@ def _changes(merged: "MergeReport") -> str:
 
 def _show_pull(symbol: str, candles: "PullReport", funding: "PullReport") -> None:
     for name, report in (("candles", candles), ("funding", funding)):
-        click.echo(f"{symbol} {name}: {report.files} file(s); {_changes(report.merged)}")
+        if not (report.files or report.absent or report.damaged):
+            click.echo(f"{symbol} {name}: nothing to fetch, the lake has it all")
+        else:
+            click.echo(f"{symbol} {name}: {report.files} file(s); {_changes(report.merged)}")
         if report.absent:
             click.echo(f"note: the archive does not have {_some(report.absent)}")
         if report.damaged:

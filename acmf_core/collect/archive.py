@@ -29,6 +29,7 @@ from acmf_core.fingerprint import file_hash
 Progress = Callable[[str, int, int], None]
 
 _ROOT: Final = "data/futures/um"
+BACKOFF_S: Final = 0.5  # the first wait between tries
 _ATTEMPTS: Final = 4
 _CHUNK: Final = 1 << 16
 _SHA_DIGITS: Final = 64
@@ -86,8 +87,8 @@ class Archive:
         At most so many downloads at a time.
     timeout_s : float
         Without a byte for so long, a try is given up.
-    backoff_s : float
-        The first wait between tries; it doubles, with jitter.
+    backoff_s : float, optional
+        The first wait between tries (0.5); it doubles, with jitter.
     """
 
     def __init__(
@@ -97,12 +98,12 @@ class Archive:
         *,
         connections: int = 4,
         timeout_s: float = 30.0,
-        backoff_s: float = 0.5,
+        backoff_s: float | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.cache = cache
         self._connections = connections
-        self._backoff_s = backoff_s
+        self._backoff_s = BACKOFF_S if backoff_s is None else backoff_s
         self._stop = threading.Event()
         self._client = httpx.Client(
             timeout=timeout_s,
@@ -193,7 +194,9 @@ class Archive:
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_Transient),
             stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_when_event_set(self._stop),
-            wait=tenacity.wait_exponential_jitter(multiplier=self._backoff_s, max=20.0, jitter=self._backoff_s),
+            wait=tenacity.wait_exponential_jitter(
+                multiplier=self._backoff_s, max=20.0, jitter=self._backoff_s
+            ),
             sleep=tenacity.sleep_using_event(self._stop),
             reraise=True,
         )

@@ -79,7 +79,8 @@ def import_candles(
     file = read_candles(path, interval, sort=sort, allow_gaps=allow_gaps or bridge_outages)
     bars = file.frame.reset_index()
     filled = bridge(bars, interval) if bridge_outages else bars.iloc[:0]
-    bars = pd.concat([bars.assign(bridged=False), filled]) if len(filled) else bars
+    if len(filled):
+        bars = pd.concat([bars.assign(bridged=False), filled]).sort_values("open_time", ignore_index=True)
     stored = lake.read("candles", symbol=symbol, interval=interval, columns=["open_time"])["open_time"]
     together = pd.DatetimeIndex(stored).union(pd.DatetimeIndex(bars["open_time"]).as_unit("us"))
     if not allow_short and interval == "15m" and len(together) < warmup_bars():

@@ -133,11 +133,12 @@ def pull_funding(
     Parameters, errors: as `pull_candles`; a series without funding is no error (nothing is merged).
     """
     start, end = start.floor("D"), end.floor("D")
-    months = pd.period_range(
-        start.tz_localize(None), (end - pd.Timedelta(1, "us")).tz_localize(None), freq="M"
-    )
-    wanted = [str(month) for month in months if not _funding_complete(lake, symbol, month)]
-    files = [ArchiveFile("fundingRate", symbol, month) for month in wanted]
+    months = pd.date_range(start.replace(day=1), end, freq="MS", inclusive="left", unit="us")
+    files = [
+        ArchiveFile("fundingRate", symbol, f"{month:%Y-%m}")
+        for month in months
+        if not _funding_complete(lake, symbol, max(month, start), min(month + pd.offsets.MonthBegin(1), end))
+    ]
     fetched = archive.fetch(files, stage=f"{symbol} funding", progress=progress)
     parts, bad = [], []
     for one in fetched:
@@ -277,11 +278,9 @@ def _by_month(days: list[pd.Timestamp]) -> list[tuple[str, list[pd.Timestamp]]]:
     return list(months.items())
 
 
-def _funding_complete(lake: Lake, symbol: str, month: pd.Period) -> bool:
-    first = month.start_time.tz_localize("UTC").as_unit("us")
-    last = (month + 1).start_time.tz_localize("UTC").as_unit("us")
-    rows = lake.read("funding", symbol=symbol, start=first, end=last, columns=["event_time"])
-    edges = pd.DatetimeIndex([first - pd.Timedelta(1, "us"), *rows["event_time"], last])
+def _funding_complete(lake: Lake, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> bool:
+    rows = lake.read("funding", symbol=symbol, start=start, end=end, columns=["event_time"])
+    edges = pd.DatetimeIndex([start - pd.Timedelta(1, "us"), *rows["event_time"], end])
     return bool(((edges[1:] - edges[:-1]) <= _FUNDING_STEP).all())
 
 

@@ -5,6 +5,7 @@ with other values is kept out and reported. Readers see whole versions only, wha
 """
 
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,9 @@ from acmf_core.lake.merging import (
     Difference,
     MergeReport,
     as_stamp,
+    brief,
     compare,
     conform,
-    first_line,
     no_conflicts,
     to_arrow,
     to_pandas,
@@ -147,8 +148,10 @@ class Lake:
                 if self.exists(name):
                     connection.register(name, self.dataset(name, pinned.get(name)))
             return to_pandas(connection.sql(query).to_arrow_table())
+        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+            raise DataError(f"the query failed: {brief(error)}", "mend the query") from None
         except duckdb.Error as error:
-            raise DataError(f"the query failed: {first_line(error)}", "mend the query") from None
+            raise OSError(errno.EIO, f"the lake cannot be read: {brief(error)}", self.uri) from error
         finally:
             connection.close()
 
@@ -252,7 +255,7 @@ class Lake:
     def _commit(self, spec: Table, difference: "Difference", source: str) -> int:
         uri = self._table_uri(spec.name)
         if "://" not in uri:
-            Path(uri).mkdir(parents=True, exist_ok=True)  # the plain OSError names the path and the cause
+            _require_writable(Path(uri))
         properties = CommitProperties(custom_metadata={"source": source}, max_commit_retries=0)
         with _outside(uri):
             target = DeltaTable.create(
@@ -329,6 +332,14 @@ def _merge_predicate(spec: Table, writes: pd.DataFrame) -> str:
     return " AND ".join(parts)
 
 
+def _require_writable(folder: Path) -> None:
+    """Ask the disk before delta-rs does, whose word on it is long and goes to stderr."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in (folder, folder / "_delta_log"):
+        if part.exists() and not os.access(part, os.W_OK):
+            raise PermissionError(errno.EACCES, "no permission to write", str(part))
+
+
 @contextmanager
 def _outside(uri: str) -> Iterator[None]:
     """What delta-rs says of the disk or the network, as the OSError that it is."""
@@ -336,5 +347,9 @@ def _outside(uri: str) -> Iterator[None]:
         yield
     except CommitFailedError:
         raise
-    except DeltaError as error:
-        raise OSError(errno.EIO, f"the lake's table cannot be used: {first_line(error)}", uri) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise OSError(errno.EIO, f"the lake cannot be reached: {brief(error)}", uri) from error
+    except (DeltaError, pa.ArrowException) as error:
+        raise OSError(errno.EIO, f"the lake's table cannot be used: {brief(error)}", uri) from error

@@ -1,5 +1,6 @@
 """What a merge decides, away from any disk: which offered rows are new, same, fuller or in conflict."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -182,10 +183,11 @@ def to_arrow(spec: Table, frame: pd.DataFrame) -> pa.Table:
                 f"{spec.name}.{field.name} has no time zone", "stamps are UTC: tz_localize('UTC')"
             )
         try:
-            arrays.append(pa.Array.from_pandas(column, type=field.type))
+            values = column.dt.tz_convert(None).to_numpy() if field.type == STAMP else column
+            arrays.append(pa.array(values, type=field.type, from_pandas=True))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(
-                f"{spec.name}.{field.name} is not {field.type}: {first_line(error)}", "convert the column"
+                f"{spec.name}.{field.name} is not {field.type}: {brief(error)}", "convert the column"
             ) from None
     loose = pa.schema([field.with_nullable(True) for field in spec.schema])  # nulls are judged by conform
     return pa.Table.from_arrays(arrays, schema=loose)
@@ -221,5 +223,8 @@ def as_stamp(value: str | int | pd.Timestamp) -> pd.Timestamp:
     raise DataError(f"{value} has no time zone", "stamps are UTC: tz_localize('UTC')")
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def brief(error: Exception) -> str:
+    """First and last line of a long error: what failed, and the cause at the bottom of it."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|\u21b3", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]}: {lines[-1]}"
