@@ -39,11 +39,13 @@ def monthly_returns(days: pd.Series) -> pd.Series:
     return (1.0 + days).groupby(month).prod() - 1.0
 
 
-def monthly_profit(equity: pd.Series, start: float) -> pd.Series:
-    """Profit in quote units by calendar month (UTC), index the month's first day."""
+def monthly_growth(equity: pd.Series, start: float) -> pd.Series:
+    """Log growth of the equity by calendar month (UTC), index the month's first day; -inf in ruin."""
     month = equity.index.tz_localize(None).to_period("M").to_timestamp()
     last = equity.groupby(month).last()
-    return (last - last.shift(1, fill_value=start)).rename("profit")
+    ratio = (last / last.shift(1, fill_value=start)).clip(lower=0.0)
+    with np.errstate(divide="ignore"):
+        return np.log(ratio).rename("growth")
 
 
 def drawdown(equity: pd.Series, start: float) -> pd.Series:

@@ -13,7 +13,7 @@ from backtests.returns import (
     daily_returns,
     drawdown,
     interval,
-    monthly_profit,
+    monthly_growth,
     monthly_returns,
     superior_ability,
     total_return,
@@ -40,7 +40,9 @@ def test_months_compound_days_and_profits_add_up_to_the_total() -> None:
     months = monthly_returns(days)
     assert list(months.index.month) == [1, 2]
     assert float((1 + months).prod()) == pytest.approx(1.3)
-    assert float(monthly_profit(equity, 100.0).sum()) == pytest.approx(30.0)
+    growth = monthly_growth(equity, 100.0)
+    assert float(growth.sum()) == pytest.approx(math.log(1.3))
+    assert np.expm1(growth).tolist() == pytest.approx(months.tolist())
 
 
 def test_drawdown_counts_from_the_starting_equity_too() -> None:
