@@ -112,7 +112,15 @@ class MarketData:
                 for name, frame in slow.items()
             }
             slow = {name: frame.iloc[: known[name]] for name, frame in slow.items()}
-        return type(self)(self.candles.iloc[first:stop], **slow)
+        return self._part(self.candles.iloc[first:stop], slow)
+
+    def _part(self, candles: pd.DataFrame, slow: Mapping[str, pd.DataFrame]) -> Self:
+        """Rows of this object: normalised already, so not again (a live cycle cuts its window this way)."""
+        part = object.__new__(type(self))
+        for name in COLUMNS:
+            object.__setattr__(part, name, slow.get(name))
+        object.__setattr__(part, "candles", candles)
+        return part
 
     def __len__(self) -> int:
         return len(self.candles)
