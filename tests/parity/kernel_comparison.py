@@ -72,12 +72,18 @@ def _tables(kernel: SimulationResult, reference: ReferenceRun) -> list[tuple[int
     price_columns = "bar lot quantity entry_price exit_price confidence"
     scale = kernel.initial_state.equity
     return [
-        *_rows("order", _listed(kernel.orders, order_columns), orders),
+        *_rows("order", _listed(kernel.orders, order_columns), sorted(orders, key=_sending)),
         *_rows("fill", _listed(kernel.fills, "bar lot side reason quantity price fee"), fills),
         *_rows("trade", _listed(kernel.trades, "bar lot side reason regime bars"), trades),
         *_rows("prices of trade", _listed(kernel.trades, price_columns), prices),
         *_rows("money of trade", _listed(kernel.trades, "bar lot net fees funding"), money, scale),
     ]
+
+
+def _sending(order: tuple[Any, ...]) -> tuple[bool | int, ...]:
+    """Orders of one bar go out exits first, by lot; the reference notes them as it decides them."""
+    bar, lot, _, purpose, *_ = order
+    return bar, purpose == "entry", lot
 
 
 def _final_state(kernel: SimulationResult, reference: ReferenceRun) -> list[tuple[int, str]]:
@@ -118,7 +124,6 @@ def _rows(
     what: str, ours: list[tuple[Any, ...]], theirs: list[tuple[Any, ...]], scale: float = 0.0
 ) -> list[tuple[int, str]]:
     """First differing row; words and whole numbers equal, floats within EXACT (or MONEY of `scale`)."""
-    ours, theirs = sorted(ours), sorted(theirs)
     for mine, other in zip(ours, theirs, strict=False):
         if not all(_close(a, b, scale) for a, b in zip(mine, other, strict=True)):
             bar = min(int(mine[0]), int(other[0]))
