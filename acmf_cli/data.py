@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from acmf_cli import data_report as report
 from production.settings import Settings
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from acmf_core.collect.intake import ImportReport
     from acmf_core.collect.pull import PullReport
     from acmf_core.lake import Lake, MergeReport
     from acmf_core.lake.quality import Quality
@@ -79,9 +77,9 @@ def import_file(
     lake = _lake(settings)
     symbol = symbol or settings.config.market.symbol
     if (table or table_of(file)) == "funding":
-        report = import_funding(lake, file, symbol, sort=sort, accept_corrections=accept_corrections)
+        done = import_funding(lake, file, symbol, sort=sort, accept_corrections=accept_corrections)
     else:
-        report = import_candles(
+        done = import_candles(
             lake,
             file,
             symbol,
@@ -93,10 +91,10 @@ def import_file(
             accept_corrections=accept_corrections,
         )
     if as_json:
-        click.echo(json.dumps({"lake": lake.uri, "symbol": symbol} | _import_json(report, file)))
+        click.echo(json.dumps({"lake": lake.uri, "symbol": symbol} | report.import_json(done, file)))
     else:
-        _show_import(report, file, symbol, lake)
-    _raise_conflict(report.merged)
+        report.show_import(done, file, symbol, lake)
+    _raise_conflict(done.merged)
 
 
 @data.command()
@@ -149,12 +147,13 @@ def pull(
             progress=bars.report,
         )
     if as_json:
-        tables = {"candles": _pull_json(candles), "funding": _pull_json(funding)}
+        tables = {"candles": report.pull_json(candles), "funding": report.pull_json(funding)}
         click.echo(json.dumps({"lake": lake.uri, "symbol": symbol, "interval": interval} | tables))
     else:
-        _show_pull(symbol, candles, funding)
+        report.show_pull(symbol, candles, funding)
     _raise_conflict(candles.merged)
     _raise_conflict(funding.merged)
+    _raise_damaged(symbol, candles)
 
 
 @data.command()
@@ -165,7 +164,9 @@ def status(settings: Settings, as_json: bool) -> None:
     lake = _lake(settings)
     held = lake.status()
     if as_json:
-        click.echo(json.dumps({"lake": lake.uri, "versions": lake.versions(), "tables": _records(held)}))
+        click.echo(
+            json.dumps({"lake": lake.uri, "versions": lake.versions(), "tables": report.records(held)})
+        )
         return
     if held.empty:
         click.echo(f"{lake.uri} is empty; acmf data import FILE or acmf data pull fills it")
@@ -177,15 +178,15 @@ def status(settings: Settings, as_json: bool) -> None:
             row["symbol"],
             row["interval"],
             f"{row['rows']:,}",
-            _when(row["first"]),
-            _when(row["last"]),
+            report.when(row["first"]),
+            report.when(row["last"]),
             f"{row['missing']:,}",
             f"{row['bridged']:,}",
             str(row["version"]),
         ]
-        for row in _rows(held)
+        for row in report.plain_rows(held)
     ]
-    _table(
+    report.table(
         ["table", "symbol", "bars", "rows", "first", "last", "missing", "bridged", "version"],
         rows,
         right={3, 6, 7, 8},
@@ -220,7 +221,7 @@ def check(
     held = held[held["table"] == "candles"] if len(held) else held
     chosen = [
         (row["symbol"], row["interval"])
-        for row in _rows(held)
+        for row in report.plain_rows(held)
         if symbol in (None, row["symbol"]) and interval in (None, row["interval"])
     ]
     if not chosen:
@@ -236,11 +237,11 @@ def check(
             "lake": lake.uri,
             "ok": ok,
             "bridged": bridged,
-            "checks": [_quality_json(q) for q in results],
+            "checks": [report.quality_json(q) for q in results],
         }
         click.echo(json.dumps(answer))
     else:
-        _show_check(results, bridged)
+        report.show_check(results, bridged)
     ctx.exit(0 if ok else 1)
 
 
@@ -283,144 +284,12 @@ def _raise_conflict(merged: "MergeReport") -> None:
         raise error
 
 
-def _show_import(report: "ImportReport", file: Path, symbol: str, lake: "Lake") -> None:
-    merged = report.merged
-    click.echo(
-        f"{file.name}: {report.rows:,} rows of {merged.table} for {symbol}, "
-        f"{_when(report.first)} to {_when(report.last)} UTC"
-    )
-    renamed = [f"{theirs} -> {ours}" for ours, theirs in report.mapping.items() if ours != theirs]
-    click.echo(f"columns: {', '.join(renamed) if renamed else 'as named'}")
-    for note in report.notes:
-        click.echo(f"note: {note}")
-    if report.bridged:
-        click.echo(f"bridged: {report.bridged:,} flat bars stand in for outages")
-    click.echo(f"{lake.uri}: {_changes(merged)}")
+def _raise_damaged(symbol: str, candles: "PullReport") -> None:
+    from acmf_core.errors import VenueUnavailable
 
-
-def _changes(merged: "MergeReport") -> str:
-    if not merged.changed:
-        return f"nothing new, {merged.unchanged:,} rows were there already (version {merged.version})"
-    parts = {"new": merged.inserted, "filled in": merged.filled, "corrected": merged.corrected}
-    said = ", ".join(f"{count:,} {word}" for word, count in parts.items() if count)
-    return f"{said}, {merged.unchanged:,} unchanged (version {merged.version})"
-
-
-def _show_pull(symbol: str, candles: "PullReport", funding: "PullReport") -> None:
-    for name, report in (("candles", candles), ("funding", funding)):
-        if not (report.files or report.absent or report.damaged):
-            click.echo(f"{symbol} {name}: nothing to fetch, the lake has it all")
-        else:
-            click.echo(f"{symbol} {name}: {report.files} file(s); {_changes(report.merged)}")
-        if report.absent:
-            click.echo(f"note: the archive does not have {_some(report.absent)}")
-        if report.damaged:
-            click.echo(f"note: damaged in the archive: {_some(report.damaged)}")
-    if candles.missing:
-        click.echo(f"note: {candles.missing} bar(s) are missing in between; acmf data check names them")
-
-
-def _show_check(results: list["Quality"], bridged: int) -> None:
-    if bridged:
-        click.echo(f"bridged: {bridged:,} flat bars now stand in for outages")
-    for quality in results:
-        verdict = "ok" if quality.ok else "NOT OK"
-        span = f"{_when(quality.first)} to {_when(quality.last)} UTC"
-        click.echo(f"{quality.symbol} {quality.interval}: {quality.rows:,} rows, {span}: {verdict}")
-        rows = [
-            [f["severity"], f"{f['count']:,}", f["finding"], _when(f["first"]), f["detail"]]
-            for f in _rows(quality.findings)
-        ]
-        if rows:
-            _table(["severity", "count", "finding", "first", "detail"], rows, right={1})
-    if not all(quality.ok for quality in results):
-        click.echo(
-            "acmf data pull brings missing bars, acmf data check --bridge fills what the venue never had"
+    if candles.damaged and candles.missing:
+        raise VenueUnavailable(
+            f"{candles.missing} bar(s) of {symbol} are missing because {len(candles.damaged)} file(s) of the "
+            f"archive are damaged ({report.some(candles.damaged)})",
+            "try again later, or bring those days with acmf data import FILE",
         )
-
-
-def _table(head: list[str], rows: list[list[str]], right: set[int]) -> None:
-    widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
-    for line in [head, *rows]:
-        cells = [
-            c.rjust(w) if i in right else c.ljust(w)
-            for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        click.echo("  " + "  ".join(cells).rstrip())
-
-
-def _import_json(report: "ImportReport", file: Path) -> dict[str, Any]:
-    return {
-        "file": str(file),
-        "rows": report.rows,
-        "bridged": report.bridged,
-        "first": _iso(report.first),
-        "last": _iso(report.last),
-        "mapping": report.mapping,
-        "notes": list(report.notes),
-    } | _merge_json(report.merged)
-
-
-def _pull_json(report: "PullReport") -> dict[str, Any]:
-    return {
-        "files": report.files,
-        "absent": list(report.absent),
-        "damaged": list(report.damaged),
-        "missing": report.missing,
-    } | _merge_json(report.merged)
-
-
-def _merge_json(merged: "MergeReport") -> dict[str, Any]:
-    return {
-        "table": merged.table,
-        "inserted": merged.inserted,
-        "unchanged": merged.unchanged,
-        "filled": merged.filled,
-        "corrected": merged.corrected,
-        "conflicts": merged.conflicting_rows,
-        "version": merged.version,
-    }
-
-
-def _quality_json(quality: "Quality") -> dict[str, Any]:
-    return {
-        "symbol": quality.symbol,
-        "interval": quality.interval,
-        "rows": quality.rows,
-        "first": _iso(quality.first),
-        "last": _iso(quality.last),
-        "ok": quality.ok,
-        "findings": _records(quality.findings),
-    }
-
-
-def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Rows as plain JSON values; stamps as ISO text."""
-    import pandas as pd
-
-    return [
-        {
-            name: _iso(value)
-            if isinstance(value, pd.Timestamp)
-            else getattr(value, "item", lambda v=value: v)()
-            for name, value in row.items()
-        }
-        for row in _rows(frame)
-    ]
-
-
-def _rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _some(periods: tuple[str, ...]) -> str:
-    shown = ", ".join(periods[:3])
-    return shown if len(periods) <= 3 else f"{shown} and {len(periods) - 3} more"
-
-
-def _when(stamp: Any) -> str:
-    return f"{stamp:%Y-%m-%d %H:%M}"
-
-
-def _iso(stamp: Any) -> str:
-    return f"{stamp:%Y-%m-%dT%H:%M:%SZ}"

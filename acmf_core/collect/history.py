@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from acmf_core.collect.importer import read_candles, read_funding
+from acmf_core.collect.synthetic import is_synthetic
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import MissingBars
 from acmf_core.features import SCHEMA, MarketData
@@ -47,7 +48,8 @@ def load_market(
     Returns
     -------
     MarketData
-        Every bar of the window; funding back to nine hours before it, known by its end.
+        Every bar of the window; funding back to nine hours before it, known by its end. The candles of
+        a synthetic market carry `attrs["synthetic"]`.
 
     Raises
     ------
@@ -68,7 +70,10 @@ def load_market(
     _require_window(rows["open_time"], symbol, start, end)
     candles = rows.set_index("open_time")
     known_by = candles.index[-1] + pd.Timedelta(seconds=INTERVAL_SECONDS[INTERVAL])
-    return MarketData(candles=candles, funding=_funding(lake, symbol, candles.index[0], known_by, pinned))
+    market = MarketData(candles=candles, funding=_funding(lake, symbol, candles.index[0], known_by, pinned))
+    if is_synthetic(symbol):
+        market.candles.attrs["synthetic"] = True
+    return market
 
 
 def load_file(

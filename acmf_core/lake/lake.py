@@ -350,6 +350,6 @@ def _outside(uri: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise OSError(errno.EIO, f"the lake cannot be reached: {brief(error)}", uri) from error
+        raise OSError(errno.EIO, f"the lake cannot be used: {brief(error)}", uri) from error
     except (DeltaError, pa.ArrowException) as error:
         raise OSError(errno.EIO, f"the lake's table cannot be used: {brief(error)}", uri) from error

@@ -97,3 +97,19 @@ def test_a_pull_fills_the_lake_and_again_changes_nothing(run: Run, monkeypatch: 
         assert "BTCUSDT candles: nothing to fetch, the lake has it all" in out
         assert "BTCUSDT funding: nothing to fetch, the lake has it all" in out
     assert not Path("state/archive").exists()
+
+
+def test_a_pull_with_damaged_files_keeps_the_rest_and_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    market = synthetic_market(10 * 96, 3, start="2023-05-10")
+    monkeypatch.setattr("acmf_core.collect.archive.BACKOFF_S", 0.001)
+    with ArchiveServer(market.candles.reset_index(), month_without={"2023-05-12"}) as server:
+        monkeypatch.setenv("ACMF__SOURCES__ARCHIVE_BASE_URL", f'"{server.url}"')
+        server.faults["15m-2023-05-12.zip"] = ["corrupt"] * 9
+        with pytest.raises(SystemExit) as left:
+            main(["data", "pull", "--from", "2023-05-10", "--to", "2023-05-20"])
+    assert left.value.code == 3
+    captured = capsys.readouterr()
+    assert "864 new" in captured.out
+    assert "96 bar(s) of BTCUSDT are missing because 1 file(s) of the archive are damaged" in captured.err

@@ -78,7 +78,9 @@ def test_nobody_can_take_it_for_real_or_trade_it(market: MarketData, tmp_path: P
     assert not is_synthetic("BTCUSDT")
     with pytest.raises(ValueError, match="symbol"):
         MarketConfig(symbol=SYMBOL)
-    assert load_market(lake, SYMBOL).candles.equals(short.candles)
+    stored = load_market(lake, SYMBOL)
+    assert stored.candles.equals(short.candles)
+    assert stored.candles.attrs == stored.between(short.candles.index[9]).candles.attrs == {"synthetic": True}
     assert lake.history("candles")["source"].iloc[0] == "synthetic"
 
 
