@@ -27,13 +27,16 @@ from acmf_core.features.market import open_times
 from acmf_core.store import records
 from acmf_core.store.schema import BLIND, DONE, FAILED
 from acmf_core.trading import (
+    NO_SIGNAL,
     Bar,
     Cause,
     Fill,
     Kind,
     MarketOrder,
     Reason,
+    Signal,
     Trade,
+    TradeParams,
     TradingState,
     classify_regime,
     decide,
@@ -106,7 +109,7 @@ async def run_cycle(world: World, at: int, *, blind: bool = False) -> Cycle | No
             bar = _bar(world, market, features, at)
         with stages("predict"):
             probabilities = NO_PREDICTION if features is None else _predict(world, features)
-            signal = route(*probabilities, world.params)
+            signal = _routed(probabilities, world.params)
         with stages("settle"):
             before = TradingState.from_json(last["state"]) if last else TradingState.initial(world.equity)
             fills = await world.exchange.fills(before, bar, world.params)
@@ -182,6 +185,11 @@ def _predict(world: World, features: Features) -> tuple[float, float, float]:
         raise InvalidPrediction("the model did not answer for the newest bar", "check the bundle's version")
     p_long, p_short, p_neutral = said[list(PROBABILITIES)].to_numpy()[-1].tolist()
     return p_long, p_short, p_neutral
+
+
+def _routed(probabilities: tuple[float, float, float], params: TradeParams) -> Signal:
+    """Three NaN are no prediction, as in `simulate`; anything else that is no probability is refused."""
+    return NO_SIGNAL if all(map(math.isnan, probabilities)) else route(*probabilities, params)
 
 
 def _order(symbol: str, cycle: str, order: MarketOrder) -> Order:
