@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -29,11 +30,13 @@ KLINE_COLUMNS: Final = (
     "ignore",
 )
 _MEND: Final = "give one CSV or Parquet file"
+_AGAIN: Final = "write it again"
 _PARQUET_MAGIC: Final = b"PAR1"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZIP_MAGIC: Final = b"PK\x03\x04"
 _SEPARATORS: Final = ",;\t"
 _LOOK: Final = 4096
+_UNPACKING: Final = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
 _HEAD_ROWS: Final = 10
 
 
@@ -81,32 +84,20 @@ def read_table(path: Path, *, head: bool = False) -> RawTable:
 
 def _parquet(path: Path, head: bool) -> RawTable:
     try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         if head:
-            schema = pq.read_schema(path)
-            batch = next(pq.ParquetFile(path).iter_batches(batch_size=10), None)
-            rows = pa.Table.from_batches([] if batch is None else [batch], schema)
+            batch = next(file.iter_batches(batch_size=_HEAD_ROWS), None)
+            rows = pa.Table.from_batches([] if batch is None else [batch], file.schema_arrow)
         else:
-            rows = pq.ParquetFile(path).read()
-        frame = rows.to_pandas()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise DataError(
-            f"{path.name} is a damaged Parquet file ({_brief(error)})", "write it again"
-        ) from None
+            rows = file.read()
+        frame = rows.replace_schema_metadata().to_pandas()  # a pandas index of times stays a plain column
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise DataError(f"{path.name} is a damaged Parquet file ({_brief(error)})", _AGAIN) from None
     except OSError as error:
         if error.errno is None:  # pyarrow's word for a page that does not decode
-            raise DataError(
-                f"{path.name} is a damaged Parquet file ({_brief(error)})", "write it again"
-            ) from None
+            raise DataError(f"{path.name} is a damaged Parquet file ({_brief(error)})", _AGAIN) from None
         raise
-    return RawTable(_with_time_index(frame), ())
-
-
-def _with_time_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """pandas keeps an index of times in Parquet: make it a column."""
-    if not isinstance(frame.index, pd.DatetimeIndex):
-        return frame
-    name = frame.index.name or "open_time"
-    return frame if name in frame.columns else frame.reset_index(names=name)
+    return RawTable(frame, ())
 
 
 def _text(path: Path, magic: bytes, head: bool) -> RawTable:
@@ -120,22 +111,29 @@ def _text(path: Path, magic: bytes, head: bool) -> RawTable:
         separator = max(_SEPARATORS, key=first.count)
         cells = first.split(separator)
         names = None if not _is_numeric(cells) else _names_without_header(len(cells), path)
-        frame = pd.read_csv(
+        frame = _parse(data, separator, names, _HEAD_ROWS if head else None)
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path.name} is neither text nor Parquet (it begins with {magic!r})", _MEND
+        ) from None
+    except (ValueError, pd.errors.ParserWarning, *_UNPACKING) as error:
+        raise DataError(f"{path.name} is not a table ({_brief(error)})", _MEND) from None
+    return RawTable(frame, () if names is None else (f"no header row: taken as {', '.join(names[:6])}",))
+
+
+def _parse(data: bytes, separator: str, names: list[str] | None, rows: int | None) -> pd.DataFrame:
+    """The cells; a line with more of them than the header is an error, not a shift of the columns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
             io.BytesIO(data),
             sep=separator,
-            nrows=_HEAD_ROWS if head else None,
+            nrows=rows,
             header=0 if names is None else None,
             names=names,
             index_col=False,
             low_memory=False,
         )
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{path.name} is neither text nor Parquet (it begins with {magic!r})", _MEND
-        ) from None
-    except (ValueError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path.name} is not a table ({_brief(error)})", _MEND) from None
-    return RawTable(frame, () if names is None else (f"no header row: taken as {', '.join(names[:6])}",))
 
 
 def _unpacked(path: Path, magic: bytes) -> bytes:

@@ -21,7 +21,18 @@ from acmf_core.lake.tables import KLINE_EXTRAS, OHLCV
 
 # Field -> the names it goes by, most telling first; compared without case, blanks and punctuation.
 _CANDLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "open_time": ("opentime", "timestamp", "time", "datetime", "date", "ts", "unix", "start", "index"),
+    "open_time": (
+        "opentime",
+        "timestamp",
+        "time",
+        "datetime",
+        "date",
+        "ts",
+        "unix",
+        "start",
+        "index",
+        "indexlevel0",
+    ),
     "open": ("open", "o", "openprice"),
     "high": ("high", "h", "highprice", "max"),
     "low": ("low", "l", "lowprice", "min"),

@@ -105,6 +105,6 @@ def _plausible(times: pd.Series, name: str) -> None:
     strange = np.flatnonzero((years < FIRST_YEAR) | (years >= LAST_YEAR))
     if len(strange):
         raise DataError(
-            f"{name}: row {strange[0] + 1} is dated {times.iloc[strange[0]]:%Y-%m-%d}",
+            f"{name}: row {strange[0] + 1} is of the year {years[strange[0]]}",
             "the stamps were read in the wrong unit (s, ms, us): write them again",
         )

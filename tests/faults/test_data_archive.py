@@ -275,6 +275,35 @@ def test_a_pull_killed_at_random_goes_on_to_the_same_table(
     assert lake.versions() == {"candles": 1}
 
 
+def test_ctrl_c_stops_a_pull_soon_and_leaves_the_lake_alone(
+    tmp_path: Path, truth: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
+    command = "import sys; from acmf_cli.main import main; main(sys.argv[1:])"
+    with ArchiveServer(truth[0]) as server:
+        server.faults["2023-06.zip"] = ["stall"]
+        settings = {
+            "ACMF__SOURCES__ARCHIVE_BASE_URL": f'"{server.url}"',
+            "ACMF__SOURCES__ARCHIVE_TIMEOUT_S": "1.5",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        }
+        child = subprocess.Popen(
+            [sys.executable, "-c", command, "data", "pull", "--from", "2023-05-10", "--to", "2023-08-06"],
+            cwd=tmp_path,
+            env=settings,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(400):
+            if server.asked("2023-06.zip") == 2 and server.asked("2023-08.zip") == 2:
+                break
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=10)
+    assert child.returncode == 130
+    assert "acmf: interrupted; nothing is half-written, the same command goes on or starts over" in said
+    assert not (tmp_path / "data_lake").exists()
+
+
 def test_the_real_months_come_out_of_the_archive_as_they_went_in(
     lake: Lake, tmp_path: Path, real_data: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from lake_rows import FIRST, bars
 
-from acmf_core.collect.importer import read_candles, read_funding, table_of
+from acmf_core.collect.importer import check_bars, read_candles, read_funding, table_of
 from acmf_core.errors import AcmfError, BadCandle, DataError, MissingBars
 
 STEP = pd.Timedelta(minutes=15)
@@ -161,7 +161,7 @@ def refusals() -> dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], type[A
         "old": (
             lambda f: f.assign(open_time=pd.date_range("1970-01-20", periods=20, freq="15min")),
             DataError,
-            "row 1 is dated 1970-01-20; the stamps were read in the wrong unit",
+            "row 1 is of the year 1970; the stamps were read in the wrong unit",
         ),
         "unsorted": (
             lambda f: f.iloc[[1, 0, *range(2, 20)]],
@@ -219,6 +219,49 @@ def test_a_file_that_cannot_be_right_is_refused_in_one_line(write: Write, case: 
         read_candles(write(frame, f"bars.{suffix}"))
     assert refusal.value.exit_code == 2
     assert "\n" not in str(refusal.value)
+
+
+def test_stamps_that_were_read_in_too_small_a_unit_name_their_year(write: Write) -> None:
+    micro_as_milli = (bars(8)["open_time"].astype("int64") * 1_000).to_numpy().astype("datetime64[us]")
+    with pytest.raises(
+        DataError, match=r"row 1 is of the year 55\d{3}; the stamps were read in the wrong unit"
+    ):
+        read_candles(write(stamped(micro_as_milli.astype("datetime64[ms]")), "far.parquet"))
+
+
+def spoiled(content: bytes, rng: np.random.Generator) -> bytes:
+    """The content cut, with bytes changed, taken out, or put in."""
+    data = bytearray(content)
+    at = int(rng.integers(0, len(data)))
+    kind = rng.integers(0, 4)
+    if kind == 0:
+        del data[max(at, 1) :]
+    elif kind == 1:
+        for place in rng.integers(0, len(data), 4):
+            data[place] = int(rng.integers(0, 256))
+    elif kind == 2:
+        del data[at : at + int(rng.integers(1, 60))]
+    else:
+        data[at:at] = rng.bytes(int(rng.integers(1, 40)))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_no_spoiled_file_gets_past_as_anything_but_good_bars_or_one_line(write: Write, suffix: str) -> None:
+    path = write(bars(60), f"bars.{suffix}")
+    whole, rng = path.read_bytes(), np.random.default_rng(7)
+    refused: list[str] = []
+    for _ in range(200):
+        path.write_bytes(spoiled(whole, rng))
+        try:
+            read = read_candles(path)
+        except AcmfError as refusal:
+            refused.append(str(refusal))
+        else:
+            check_bars(read.frame, "spoiled")
+            assert read.frame.index.is_monotonic_increasing
+    assert len(refused) > 100
+    assert not any("\n" in text for text in refused)
 
 
 def test_sorting_is_done_only_when_asked_and_only_drops_identical_doubles(write: Write) -> None:
