@@ -137,20 +137,15 @@ def range_position(close: FloatArray, high: FloatArray, low: FloatArray, at: Lay
 
 @compiled
 def zscore(
-    x: FloatArray,
-    mean: FloatArray,
-    variance: FloatArray,
-    mean_square: FloatArray,
-    still: float,
-    at: Layout,
-    out: FloatArray,
+    x: FloatArray, mean: FloatArray, variance: FloatArray, still: float, at: Layout, out: FloatArray
 ) -> None:
     """Distance from the mean in standard deviations; 0 where variance <= still * mean square."""
     for k in range(len(at.heads)):
         first, row = at.offsets[k] + at.heads[k], at.rows[k]
         for i in range(first, at.offsets[k + 1]):
-            moved = variance[i] > still * mean_square[i]
-            out[row + i - first] = (x[i] - mean[i]) / math.sqrt(variance[i]) if moved else 0.0
+            v = variance[i]
+            moved = v > still * (v + mean[i] * mean[i])  # the mean square is variance + mean^2
+            out[row + i - first] = (x[i] - mean[i]) / math.sqrt(v) if moved else 0.0
 
 
 @compiled
@@ -159,9 +154,13 @@ def closed(
 ) -> None:
     """The value of the last candle (of `bars` 15m bars) closed by the row's close; row 0 is bar `shift`."""
     for k in range(len(spans.start)):
-        newest = offsets[k] - 1
+        seen = spans.first[k] - spans.start[k] + 1  # bars of the window, the first answered one included
+        newest, phase = offsets[k] + seen // bars - 1, seen % bars
         for i in range(spans.first[k], spans.stop[k]):
-            out[i - shift] = values[newest + (i - spans.start[k] + 1) // bars]
+            out[i - shift] = values[newest]
+            phase += 1
+            if phase == bars:
+                newest, phase = newest + 1, 0
 
 
 @compiled
@@ -176,7 +175,10 @@ def closed_relative(
 ) -> None:
     """(price of the last closed candle - the row's own 15m close) / that close * 100."""
     for k in range(len(spans.start)):
-        newest = offsets[k] - 1
+        seen = spans.first[k] - spans.start[k] + 1
+        newest, phase = offsets[k] + seen // bars - 1, seen % bars
         for i in range(spans.first[k], spans.stop[k]):
-            level = price[newest + (i - spans.start[k] + 1) // bars]
-            out[i - shift] = (level - close[i]) / close[i] * 100.0
+            out[i - shift] = (price[newest] - close[i]) / close[i] * 100.0
+            phase += 1
+            if phase == bars:
+                newest, phase = newest + 1, 0

@@ -1,10 +1,11 @@
 """From market data to features: `build_features`, and what it returns."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from acmf_core.config import FeatureConfig
 from acmf_core.domain import BAR_SECONDS, BAR_US, BARS_PER_DAY, INTERVAL_SECONDS
 from acmf_core.errors import ConfigError
 from acmf_core.features import sequence, sources, tabular
-from acmf_core.features.blocks import Spans, block_spans, complete_candles, run_lengths
+from acmf_core.features.blocks import Candles, Spans, block_spans, complete_candles, run_lengths
 from acmf_core.features.compiled import FloatArray, IntArray
 from acmf_core.features.market import OHLCV, MarketData, open_times
 from acmf_core.features.schema import WARMUP_DAYS, Feature, Schema, schema_for
@@ -143,8 +144,15 @@ class Features:
         return int(np.isfinite(self.sequence.to_numpy()).all(axis=1).sum())
 
 
+_DEFAULT: Final = schema_for(FeatureConfig())
+
+
 def build_features(
-    market: MarketData, config: FeatureConfig | None = None, *, last: int | None = None
+    market: MarketData,
+    config: FeatureConfig | None = None,
+    *,
+    last: int | None = None,
+    threads: int = 1,
 ) -> Features:
     """All features of every bar, or of the last few.
 
@@ -155,6 +163,8 @@ def build_features(
         Choices inside the features; the default is `FeatureConfig()`.
     last : int, optional
         Answer only the last so many bars: the same bits, at the cost of their blocks only.
+    threads : int
+        Blocks computed at a time; changes no bit.
 
     Returns
     -------
@@ -164,20 +174,20 @@ def build_features(
     Raises
     ------
     ConfigError
-        `last` is less than 1.
+        `last` or `threads` is less than 1.
     """
     if last is not None and last < 1:
         raise ConfigError(f"the last {last} bars were asked for", "ask for at least 1, or leave `last` out")
+    if threads < 1:
+        raise ConfigError(f"{threads} threads", "give at least 1")
     schema = schema_for(config) if config is not None else _DEFAULT
-    count = len(market.candles)
-    shift = 0 if last is None else max(0, count - last)
-    columns = np.empty((len(schema.features), count - shift))
     open_time = open_times(market.candles)
-    _fill_candle_columns(schema, market, open_time, shift, columns)
+    shift = 0 if last is None else max(0, len(open_time) - last)
+    columns = np.empty((len(schema.features), len(open_time) - shift))
+    _run(_candle_work(schema, _Bars.of(market.candles, shift), columns), threads)
     _fill_slow_columns(schema, market, open_time[shift:] + BAR_US, columns)
     columns.flags.writeable = False
-    index = market.candles.index[shift:]
-    channels = len(schema.channels)
+    index, channels = market.candles.index[shift:], len(schema.channels)
     return Features(
         pd.DataFrame(columns[:channels].T, index=index, columns=list(schema.sequence), copy=False),
         pd.DataFrame(columns.T, index=index, columns=list(schema.tabular), copy=False),
@@ -185,63 +195,84 @@ def build_features(
     )
 
 
-_DEFAULT: Final = schema_for(FeatureConfig())
+class _Bars(NamedTuple):
+    """The 15m bars as arrays: ohlcv is (5, n), runs counts the bars without a missing one that end at each.
+
+    Row 0 of the output is bar `shift`.
+    """
+
+    open_time: IntArray
+    ohlcv: FloatArray
+    runs: IntArray
+    shift: int
+
+    @classmethod
+    def of(cls, candles: pd.DataFrame, shift: int) -> "_Bars":
+        open_time = open_times(candles)
+        ohlcv, runs = np.empty((5, len(open_time))), np.empty(len(open_time), dtype=np.int64)
+        for row, name in zip(ohlcv, OHLCV, strict=True):
+            row[:] = candles[name].to_numpy()
+        run_lengths(open_time, ohlcv, BAR_US, runs)
+        return cls(open_time, ohlcv, runs, shift)
+
+    def candles(self, bars: int) -> Candles:
+        """The complete candles of a higher timeframe."""
+        _, high, low, close, _ = self.ohlcv
+        return complete_candles(self.open_time, self.runs, high, low, close, bars)
 
 
-def _fill_candle_columns(
-    schema: Schema, market: MarketData, open_time: IntArray, shift: int, columns: FloatArray
-) -> None:
-    ohlcv = np.empty((5, len(open_time)))
-    for row, name in zip(ohlcv, OHLCV, strict=True):
-        row[:] = market.candles[name].to_numpy()
-    runs = np.empty(len(open_time), dtype=np.int64)
-    run_lengths(open_time, ohlcv, BAR_US, runs)
+_Work = Callable[[], None]
+_Wanted = list[tuple[Feature, FloatArray]]
+
+
+def _candle_work(schema: Schema, bars: _Bars, columns: FloatArray) -> list[_Work]:
+    """What there is to do for the columns made of candles: independent pieces of some blocks each."""
+    work: list[_Work] = []
     for timeframe, days in WARMUP_DAYS.items():
-        wanted = [(i, f) for i, f in enumerate(schema.features) if f.timeframe == timeframe]
-        spans = block_spans(open_time, runs, days * BARS_PER_DAY).since(shift)
-        _forget_unanswered([i for i, _ in wanted], spans, shift, columns)
+        wanted = [(f, columns[i]) for i, f in enumerate(schema.features) if f.timeframe == timeframe]
+        spans = block_spans(bars.open_time, bars.runs, days * BARS_PER_DAY).since(bars.shift)
+        _forget_unanswered(wanted, spans, bars.shift)
+        if len(spans.start) == 0:
+            continue
         if timeframe == "15m":
-            _fill_bar_columns(wanted, ohlcv, spans, shift, columns)
+            work += [partial(_fill_bar_columns, wanted, bars, some) for some in spans.chunks(_CHUNK_BLOCKS)]
         else:
-            bars = INTERVAL_SECONDS[timeframe] // BAR_SECONDS
-            _fill_higher_columns(wanted, open_time, runs, ohlcv, spans, bars, shift, columns)
+            length = INTERVAL_SECONDS[timeframe] // BAR_SECONDS
+            fill = partial(_fill_higher_columns, wanted, bars, bars.candles(length), length)
+            work += [partial(fill, some) for some in spans.chunks(_CHUNK_BLOCKS)]
+    return work
 
 
-def _forget_unanswered(wanted: list[int], spans: Spans, shift: int, columns: FloatArray) -> None:
-    """NaN in the rows that no window answers."""
-    ends = np.concatenate((spans.first - shift, [columns.shape[1]]))
-    begins = np.concatenate(([0], spans.stop - shift))
-    for begin, end in zip(begins[ends > begins], ends[ends > begins], strict=True):
-        columns[wanted, begin:end] = np.nan
-
-
-def _fill_bar_columns(
-    wanted: list[tuple[int, Feature]], ohlcv: FloatArray, spans: Spans, shift: int, columns: FloatArray
-) -> None:
-    for chunk in spans.chunks(_CHUNK_BLOCKS):
-        windows = BarWindows(ohlcv, chunk, shift)
-        for i, feature in wanted:
-            _BAR_COLUMNS[feature.definition](windows, columns[i], **feature.parameters)
-
-
-def _fill_higher_columns(
-    wanted: list[tuple[int, Feature]],
-    open_time: IntArray,
-    runs: IntArray,
-    ohlcv: FloatArray,
-    spans: Spans,
-    bars: int,
-    shift: int,
-    columns: FloatArray,
-) -> None:
-    if len(spans.start) == 0:
+def _run(work: list[_Work], threads: int) -> None:
+    if threads == 1 or len(work) == 1:
+        for piece in work:
+            piece()
         return
-    _, high, low, close, _ = ohlcv
-    candles = complete_candles(open_time, runs, high, low, close, bars)
-    for chunk in spans.chunks(_CHUNK_BLOCKS):
-        windows = tabular.HigherWindows.of(candles, bars, chunk, close, shift)
-        for i, feature in wanted:
-            _HIGHER_COLUMNS[feature.definition](windows, columns[i], **feature.parameters)
+    with ThreadPoolExecutor(threads, thread_name_prefix="features") as pool:
+        for done in [pool.submit(piece) for piece in work]:
+            done.result()
+
+
+def _forget_unanswered(wanted: _Wanted, spans: Spans, shift: int) -> None:
+    """NaN in the rows that no window answers."""
+    begins = np.concatenate(([0], spans.stop - shift))
+    ends = np.append(spans.first - shift, [len(wanted[0][1])])
+    gaps = [(begin, end) for begin, end in zip(begins, ends, strict=True) if begin < end]
+    for _, column in wanted:
+        for begin, end in gaps:
+            column[begin:end] = np.nan
+
+
+def _fill_bar_columns(wanted: _Wanted, bars: _Bars, spans: Spans) -> None:
+    windows = BarWindows(bars.ohlcv, spans, bars.shift)
+    for feature, column in wanted:
+        _BAR_COLUMNS[feature.definition](windows, column, **feature.parameters)
+
+
+def _fill_higher_columns(wanted: _Wanted, bars: _Bars, candles: Candles, length: int, spans: Spans) -> None:
+    windows = tabular.HigherWindows.of(candles, length, spans, bars.ohlcv[3], bars.shift)
+    for feature, column in wanted:
+        _HIGHER_COLUMNS[feature.definition](windows, column, **feature.parameters)
 
 
 def _fill_slow_columns(schema: Schema, market: MarketData, closes: IntArray, columns: FloatArray) -> None:

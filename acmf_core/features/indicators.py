@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from acmf_core.features.blocks import Layout
 from acmf_core.features.compiled import FloatArray, IntArray, compiled
 
 
@@ -165,13 +166,23 @@ def signed_volume(close: FloatArray, volume: FloatArray, offsets: IntArray, out:
 
 @compiled
 def garman_klass_variance(
-    open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray, out: FloatArray
+    open_: FloatArray,
+    high: FloatArray,
+    low: FloatArray,
+    close: FloatArray,
+    at: Layout,
+    back: int,
+    out: FloatArray,
 ) -> None:
-    """Each bar's variance of log prices, 0.5 ln(H/L)^2 - (2 ln 2 - 1) ln(C/O)^2 (Garman and Klass, 1980)."""
+    """Each bar's variance of log prices, 0.5 ln(H/L)^2 - (2 ln 2 - 1) ln(C/O)^2 (Garman and Klass, 1980).
+
+    For the answered rows and `back` bars before each window's first one.
+    """
     weight = 2.0 * math.log(2.0) - 1.0
-    for i in range(len(open_)):
-        span, body = math.log(high[i] / low[i]), math.log(close[i] / open_[i])
-        out[i] = 0.5 * (span * span) - weight * (body * body)
+    for k in range(len(at.heads)):
+        for i in range(at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]):
+            span, body = math.log(high[i] / low[i]), math.log(close[i] / open_[i])
+            out[i] = 0.5 * (span * span) - weight * (body * body)
 
 
 @compiled

@@ -178,7 +178,8 @@ def _utc_times(times: pd.Index | pd.Series, what: str) -> pd.DatetimeIndex:
     return index.as_unit("us")
 
 
-def _numbers(frame: pd.DataFrame, columns: tuple[str, ...], what: str) -> pd.DataFrame:
+def _with_numbers(frame: pd.DataFrame, columns: tuple[str, ...], what: str) -> pd.DataFrame:
+    """A copy in which these columns are float64, or DataError."""
     if not frame.columns.is_unique:
         raise DataError(f"{what} have a column twice", "keep one of each name")
     absent = [column for column in columns if column not in frame.columns]
@@ -187,8 +188,12 @@ def _numbers(frame: pd.DataFrame, columns: tuple[str, ...], what: str) -> pd.Dat
         raise DataError(
             f'{what} lack the column "{absent[0]}"{more}', "add it, as NaN where the value is not known"
         )
+    kinds = frame.dtypes
+    wrong = [column for column in columns if kinds[column] != np.float64]
+    if not wrong:
+        return frame.copy(deep=False)
     try:
-        return frame.loc[:, list(columns)].astype(np.float64)
+        return frame.astype(dict.fromkeys(wrong, np.float64))
     except (TypeError, ValueError) as error:
         raise DataError(f"{what}: {error}", "make the columns numbers") from None
 
@@ -212,7 +217,7 @@ def _candles(frame: pd.DataFrame) -> pd.DataFrame:
         if steps[first - 1] == 0:
             raise BadCandle(f"bar {times[first]} is there twice", "keep one of them")
         raise BadCandle(f"bar {times[first]} comes after {times[first - 1]}", "sort the bars by open_time")
-    numbers = _numbers(frame, OHLCV, "the candles")
+    numbers = _with_numbers(frame, OHLCV, "the candles")[list(OHLCV)]
     return numbers.set_axis(times.rename("open_time"), axis=0)
 
 
@@ -222,19 +227,22 @@ def _slow(source: str, frame: pd.DataFrame) -> pd.DataFrame:
             f"{source} has no column available_at",
             "say when each row could first be known: joins use nothing else",
         )
-    frame = frame.assign(**_numbers(frame, COLUMNS[source], f"the rows of {source}"))
-    order: list[str] = []
+    frame = _with_numbers(frame, COLUMNS[source], f"the rows of {source}")
+    stamps = []
     for column in ("available_at", "event_time"):
-        if column in frame.columns:
-            times = _utc_times(frame[column], f"{column} of {source}")
-            if times.hasnans:
-                raise DataError(
-                    f"{np.count_nonzero(times.isna())} rows of {source} have no {column}",
-                    "give them one, or drop them",
-                )
-            frame[column] = times.floor("s") if source == "funding" else times
-            order.append(column)
-    return frame.sort_values(order, kind="stable", ignore_index=True)
+        if column not in frame.columns:
+            continue
+        times = _utc_times(frame[column], f"{column} of {source}")
+        if times.hasnans:
+            raise DataError(
+                f"{np.count_nonzero(times.isna())} rows of {source} have no {column}",
+                "give them one, or drop them",
+            )
+        times = times.floor("s") if source == "funding" else times
+        frame[column] = times
+        stamps.append(times.asi8)
+    order = np.lexsort(stamps[::-1])  # stable, by the last key first
+    return frame.iloc[order].reset_index(drop=True)
 
 
 def _refuse_contradictions(candles: pd.DataFrame) -> None:

@@ -23,24 +23,24 @@ def total(x: FloatArray, at: Layout, back: int, n: int, out: FloatArray) -> None
         first, end = at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]
         sums = out[first:end]
         sums[:] = 0.0
-        for lag in range(n - 1, -1, -1):
+        odd = n % 4
+        for lag in range(n - 1, n - 1 - odd, -1):
             past = x[first - lag : end - lag]
             for i in range(len(sums)):
                 sums[i] += past[i]
+        for lag in range(n - 1 - odd, -1, -4):  # four at a time: the sums stay in a register, the order stays
+            p, q = x[first - lag : end - lag], x[first - lag + 1 : end - lag + 1]
+            r, s = x[first - lag + 2 : end - lag + 2], x[first - lag + 3 : end - lag + 3]
+            for i in range(len(sums)):
+                sums[i] = (((sums[i] + p[i]) + q[i]) + r[i]) + s[i]
 
 
 @compiled
 def mean(x: FloatArray, at: Layout, back: int, n: int, out: FloatArray) -> None:
     """Mean of the last n values."""
+    total(x, at, back, n, out)
     for k in range(len(at.heads)):
-        first, end = at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]
-        sums = out[first:end]
-        sums[:] = 0.0
-        for lag in range(n - 1, -1, -1):
-            past = x[first - lag : end - lag]
-            for i in range(len(sums)):
-                sums[i] += past[i]
-        sums /= n
+        out[at.offsets[k] + at.heads[k] - back : at.offsets[k + 1]] /= n
 
 
 @compiled
@@ -50,11 +50,18 @@ def variance(x: FloatArray, mean: FloatArray, at: Layout, back: int, n: int, out
         first, end = at.offsets[k] + at.heads[k] - back, at.offsets[k + 1]
         sums, centre = out[first:end], mean[first:end]
         sums[:] = 0.0
-        for lag in range(n - 1, -1, -1):
+        odd = n % 4
+        for lag in range(n - 1, n - 1 - odd, -1):
             past = x[first - lag : end - lag]
             for i in range(len(sums)):
                 d = past[i] - centre[i]
                 sums[i] += d * d
+        for lag in range(n - 1 - odd, -1, -4):
+            p, q = x[first - lag : end - lag], x[first - lag + 1 : end - lag + 1]
+            r, s = x[first - lag + 2 : end - lag + 2], x[first - lag + 3 : end - lag + 3]
+            for i in range(len(sums)):
+                a, b, c, d = p[i] - centre[i], q[i] - centre[i], r[i] - centre[i], s[i] - centre[i]
+                sums[i] = (((sums[i] + a * a) + b * b) + c * c) + d * d
         sums /= n
 
 
@@ -67,34 +74,24 @@ def deviation(variance: FloatArray, still: float, at: Layout, back: int, out: Fl
 
 
 @compiled
-def third_moment(x: FloatArray, mean: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
-    """Mean cubed deviation of the last n values from their mean."""
+def higher_moments(
+    x: FloatArray, mean: FloatArray, at: Layout, n: int, third: FloatArray, fourth: FloatArray
+) -> None:
+    """Mean third and fourth powers of the deviations of the last n values from their mean."""
     for k in range(len(at.heads)):
         first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
-        sums, centre = out[first:end], mean[first:end]
-        sums[:] = 0.0
+        cubes, quarts, centre = third[first:end], fourth[first:end], mean[first:end]
+        cubes[:] = 0.0
+        quarts[:] = 0.0
         for lag in range(n - 1, -1, -1):
             past = x[first - lag : end - lag]
-            for i in range(len(sums)):
-                d = past[i] - centre[i]
-                sums[i] += d * d * d
-        sums /= n
-
-
-@compiled
-def fourth_moment(x: FloatArray, mean: FloatArray, at: Layout, n: int, out: FloatArray) -> None:
-    """Mean fourth power of the deviations of the last n values from their mean."""
-    for k in range(len(at.heads)):
-        first, end = at.offsets[k] + at.heads[k], at.offsets[k + 1]
-        sums, centre = out[first:end], mean[first:end]
-        sums[:] = 0.0
-        for lag in range(n - 1, -1, -1):
-            past = x[first - lag : end - lag]
-            for i in range(len(sums)):
+            for i in range(len(cubes)):
                 d = past[i] - centre[i]
                 square = d * d
-                sums[i] += square * square
-        sums /= n
+                cubes[i] += square * d
+                quarts[i] += square * square
+        cubes /= n
+        quarts /= n
 
 
 @compiled

@@ -78,7 +78,7 @@ def return_std(w: BarWindows, out: FloatArray, *, period: int) -> None:
 
 def garman_klass(w: BarWindows, out: FloatArray, *, period: int) -> None:
     variance, total = w.scratch(), w.scratch()
-    indicators.garman_klass_variance(w.open, w.high, w.low, w.close, variance)
+    indicators.garman_klass_variance(w.open, w.high, w.low, w.close, w.at, period - 1, variance)
     rolling.total(variance, w.at, 0, period, total)
     answers.volatility(total, w.at, period, out)
 

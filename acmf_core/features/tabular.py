@@ -36,22 +36,17 @@ def range_position(w: BarWindows, out: FloatArray, *, period: int) -> None:
 
 
 def return_skew(w: BarWindows, out: FloatArray, *, period: int) -> None:
-    third = w.scratch()
-    rolling.third_moment(w.log_return(), w.mean("return", period), w.at, period, third)
+    third, _ = w.higher_moments(period)
     answers.skew(third, w.variance("return", period), STILL, w.at, out)
 
 
 def return_kurtosis(w: BarWindows, out: FloatArray, *, period: int) -> None:
-    fourth = w.scratch()
-    rolling.fourth_moment(w.log_return(), w.mean("return", period), w.at, period, fourth)
+    _, fourth = w.higher_moments(period)
     answers.excess_kurtosis(fourth, w.variance("return", period), STILL, w.at, out)
 
 
 def zscore(w: BarWindows, out: FloatArray, *, of: str, period: int) -> None:
-    x = w.series(of)
-    mean_square = w.scratch()
-    rolling.mean(x * x, w.at, 0, period, mean_square)
-    answers.zscore(x, w.mean(of, period), w.variance(of, period), mean_square, STILL, w.at, out)
+    answers.zscore(w.series(of), w.mean(of, period), w.variance(of, period), STILL, w.at, out)
 
 
 class HigherWindows(NamedTuple):

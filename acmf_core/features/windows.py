@@ -40,11 +40,11 @@ class BarWindows:
             unroll(column, spans.start, self.at.offsets, out)
         self.open, self.high, self.low, self.close, self.volume = unrolled
 
-    def once(self, *key: object, fill: Callable[[FloatArray], None]) -> FloatArray:
-        """The series named `key`; `fill` computes it the first time it is asked for."""
+    def once(self, *key: object, fill: Callable[[FloatArray], None], count: int = 1) -> FloatArray:
+        """The series named `key`, or `count` of them; `fill` computes it the first time it is asked for."""
         known = self._known.get(key)
         if known is None:
-            known = np.empty(self._bars)
+            known = np.empty(self._bars if count == 1 else (count, self._bars))
             fill(known)
             self._known[key] = known
         return known
@@ -105,6 +105,15 @@ class BarWindows:
         variance = self.variance("return", period, back=back)
         key = ("deviation", period, back)
         return self.once(*key, fill=lambda out: rolling.deviation(variance, STILL, self.at, back, out))
+
+    def higher_moments(self, period: int) -> FloatArray:
+        """Third and fourth central moments of the last `period` one-bar returns, (2, bars)."""
+        x, mean = self.log_return(), self.mean("return", period)
+
+        def fill(out: FloatArray) -> None:
+            rolling.higher_moments(x, mean, self.at, period, out[0], out[1])
+
+        return self.once("higher_moments", period, fill=fill, count=2)
 
     def series(self, of: str) -> FloatArray:
         """The close, the volume or the one-bar return, by name."""

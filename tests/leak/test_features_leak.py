@@ -134,6 +134,11 @@ def test_the_last_rows_alone_have_the_bits_of_the_full_run(market, full, last):
     assert_same_bits(some.sequence, full.sequence.iloc[-last:])
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_change_no_bit(market, full, threads):
+    assert_same_bits(build_features(market, threads=threads).tabular, full.tabular)
+
+
 def test_blocks_change_no_value_by_more_than_a_ten_thousandth_of_its_deviation(market, full, monkeypatch):
     def one_window(open_time, runs, warmup):
         one = np.array([0]), np.array([warmup]), np.array([len(open_time)])

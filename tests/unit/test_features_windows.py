@@ -127,6 +127,11 @@ def test_fewer_than_one_last_row_is_refused(last):
         build_features(small_market(10), last=last)
 
 
+def test_less_than_one_thread_is_refused():
+    with pytest.raises(ConfigError, match="0 threads"):
+        build_features(small_market(10), threads=0)
+
+
 def test_features_say_what_they_hold():
     f = build_features(small_market())
     assert repr(f).startswith("Features(3,000 bars, ")
