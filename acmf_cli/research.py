@@ -66,9 +66,10 @@ def train(
     """
     source = _load(settings)
     candidate = _candidate(settings, source, quick, start, end, trials, quiet=as_json)
-    name = f"bundle-{candidate.params.fingerprint[:8]}-{candidate.fitted.window.end // 86_400_000_000}"
     folder = candidate.save(
-        out or Path(settings.config.paths.models) / name, evidence={}, lake_versions=source.versions
+        out or Path(settings.config.paths.models) / _bundle_name(candidate),
+        evidence={},
+        lake_versions=source.versions,
     )
     summary = {"bundle": str(folder), **_candidate_figures(candidate)}
     if as_json:
@@ -274,6 +275,15 @@ def _report(result: "WalkForwardResult", path: Path) -> Path:
 
     found = evidence.gather(result)
     return html.write(result, found, promote.judge(found), path)
+
+
+def _bundle_name(candidate: "Candidate") -> str:
+    """One name for one window, training configuration and set of thresholds."""
+    import pandas as pd
+
+    fitted = candidate.fitted
+    day = pd.Timestamp(fitted.window.end, unit="us")
+    return f"bundle-{day:%Y%m%d}-{fitted.config.fingerprint[:6]}-{candidate.params.fingerprint[:6]}"
 
 
 def _candidate_figures(candidate: "Candidate") -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -147,6 +148,11 @@ def _code_fingerprint() -> str:
     return fingerprint({str(file.relative_to(here.parent)): file_hash(file) for file in files})
 
 
+def finished(folder: Path) -> bool:
+    """Whether the outcome of a fold is there; folders get their name only when they are whole."""
+    return (folder / "fold.json").exists()
+
+
 def run_fold(
     market: MarketData,
     features: Features,
@@ -197,9 +203,7 @@ def run_fold(
 
 def write_outcome(outcome: FoldOutcome, folder: Path) -> None:
     """Put the outcome on disk: plain JSON and Parquet, written aside and renamed as one folder."""
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
     for name, frame in outcome.predictions.items():
         frame.to_parquet(aside / f"prediction-{name}.parquet")
     for name in _TABLES:
@@ -217,7 +221,12 @@ def write_outcome(outcome: FoldOutcome, folder: Path) -> None:
     }
     (aside / "fold.json").write_text(json.dumps(words, indent=1), encoding="utf-8")
     _sync(aside)
-    aside.replace(folder)
+    try:
+        aside.replace(folder)
+    except OSError:
+        if not finished(folder):
+            raise
+        shutil.rmtree(aside)  # another process finished the same fold first
 
 
 def read_outcome(folder: Path) -> FoldOutcome:

@@ -274,6 +274,7 @@ def _study(config: TuneConfig, identity: str, journal: Path | None) -> "optuna.S
     import optuna
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = config.storage.get_secret_value()
@@ -281,7 +282,7 @@ def _study(config: TuneConfig, identity: str, journal: Path | None) -> "optuna.S
     if url:
         try:
             storage = RDBStorage(url)
-        except (ValueError, ImportError, OSError) as error:
+        except (SQLAlchemyError, ValueError, ImportError, OSError) as error:
             raise ConfigError(
                 f"tune.storage cannot be opened ({type(error).__name__})",
                 "give a database URL that this machine can reach, or leave it empty for a journal file",

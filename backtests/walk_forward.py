@@ -26,6 +26,7 @@ from backtests.engine import Progress, check_engine, fan_out
 from backtests.folds import (
     FoldOutcome,
     FoldSpan,
+    finished,
     fold_key,
     fold_spans,
     market_fingerprint,
@@ -183,13 +184,14 @@ def walk_forward(
     spans = fold_spans(market.candles, config)
     market, features = _without_holdout(market, features, spans[-1].test_end, config)
     base = base or TradeParams()
+    synthetic = synthetic or bool(market.candles.attrs.get("synthetic", False))
     source = f"synthetic:{market_fingerprint(market)[:16]}" if synthetic else symbol
     with _workplace(workdir) as place:
         folders = [place / f"fold-{fold_key(market, span, config, base)[:24]}" for span in spans]
         tasks = [
             (market, features, span, config, base, folder)
             for span, folder in zip(spans, folders, strict=True)
-            if not (folder / "fold.json").exists()
+            if not finished(folder)
         ]
         fan_out(
             run_fold, tasks, stage="folds", engine=config.engine, workers=config.workers, progress=progress
