@@ -11,7 +11,7 @@ import pytest
 import talib
 from recorded_market import recorded_candles
 
-from acmf_core.features import MarketData, build_features
+from acmf_core.features import MarketData, build_features, indicators
 
 SETTLED = 4_800  # rows until every timeframe but the day has its warm-up
 
@@ -122,3 +122,45 @@ def test_the_daily_ema_agrees_on_its_window(recorded):
         seeded = np.concatenate((np.full(19, closed[0]), closed))  # the mean of the first 20 is the first
         ours = price(f.at[row, "ema_20_1d"], bars.at[row, "close"])
         np.testing.assert_allclose(ours, talib.EMA(seeded, 20)[-1], rtol=1e-12)
+
+
+def ticks(count, seed):
+    """Bars on a tick of 0.5, exact in binary, with stretches in which nothing moves."""
+    rng = np.random.default_rng(seed)
+    moves = rng.integers(-6, 7, count) * (rng.random(count) > 0.3)
+    moves[count // 2 : count // 2 + 12] = 0
+    close = 200.0 + np.cumsum(moves) / 2
+    wick = rng.integers(0, 4, (2, count)) / 2 * (moves != 0)
+    before = np.concatenate(([200.0], close[:-1]))
+    return np.maximum(close, before) + wick[0], np.minimum(close, before) - wick[1], close
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_window_is_seeded_as_talib_seeds_its_first_bars(seed):
+    windows = [ticks(60, 10 * seed + i) for i in range(3)]
+    high, low, close = (np.concatenate(columns) for columns in zip(*windows, strict=True))
+    offsets = np.array([0, 60, 120, 180])
+    ours = {name: np.empty(180) for name in ("rsi", "atr", "adx")}
+    indicators.rsi(close, offsets, 14, ours["rsi"])
+    indicators.atr(high, low, close, offsets, 14, ours["atr"])
+    indicators.adx(high, low, close, offsets, 14, ours["adx"])
+    for k, (h, l, c) in enumerate(windows):  # noqa: E741
+        theirs = {"rsi": talib.RSI(c, 14), "atr": talib.ATR(h, l, c, 14), "adx": talib.ADX(h, l, c, 14)}
+        for name, expected in theirs.items():
+            window = ours[name][60 * k : 60 * (k + 1)]
+            np.testing.assert_allclose(window, expected, rtol=1e-12, err_msg=name)
+
+
+def test_where_nothing_moves_rsi_is_in_the_middle_and_adx_keeps_its_last_value():
+    flat = np.full(12_000, 7.25)
+    offsets, out = np.array([0, len(flat)]), np.empty(len(flat))
+    indicators.rsi(flat, offsets, 14, out)
+    assert (out[14:] == 50.0).all()
+    indicators.adx(flat, flat, flat, offsets, 14, out)
+    assert (out[27:] == 0.0).all()  # DX was never defined
+    high = flat.copy()
+    high[30] = 8.0  # one move; its memory decays until it is exactly nothing, and DX is undefined again
+    indicators.adx(high, flat, flat, offsets, 14, out)
+    assert np.isfinite(out[27:]).all()
+    assert (out[-500:] == out[-1]).all()
+    assert out[-1] > 99.0

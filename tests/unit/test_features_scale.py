@@ -78,3 +78,10 @@ def test_any_factor_changes_only_the_rounding(bars, books, unscaled, prices, vol
             assert difference.max() < sd
         else:
             assert not (difference > 1e-9 * (unscaled[name].abs() + sd)).any(), name
+
+
+def test_rounding_decides_few_ties_of_directional_movement(real_data):
+    bars = recorded_candles(real_data)
+    up, down = bars["high"].diff(), -bars["low"].diff()
+    tie = (up > 0) & ((up - down).abs() < 1e-9 * bars["close"])
+    assert 0 < (tie & (up != down)).sum() < 10
