@@ -11,10 +11,11 @@ from acmf_core.models import Fitted, fit
 
 BARS = 5_000
 START, END = "2024-01-17", "2024-02-18"
+WINDOW = 64
 CONFIG = TrainConfig(
     profile="quick",
     min_days_c=5.0,
-    encoder=EncoderConfig(d_model=16, n_layers=2, epochs=2, stride=64, batch=16),
+    encoder=EncoderConfig(d_model=16, n_layers=2, window=WINDOW, epochs=2, stride=64, batch=16),
     stack=StackConfig(rounds=15, early_stopping=5, bootstraps=2, learning_rate=0.1),
 )
 
