@@ -163,9 +163,9 @@ def leave_on_opposite_signal(state: Record, bar: Bar, signal: Signal, rules: Rul
 def leave_on_time(state: Record, bar: Bar) -> None:
     """Close a lot at the close of its n-th bar, the bar of its entry being the first."""
     for i in range(state.n_lots):
-        bars_held = (bar.open_time - state.lots[i].entry_time) // BAR_US + 1
-        if bars_held >= state.lots[i].time_exit:
-            request_exit(state, state.lots[i], TIME, bar.open_time)
+        lot = state.lots[i]
+        if bar.open_time - lot.entry_time >= (lot.time_exit - 1) * BAR_US:
+            request_exit(state, lot, TIME, bar.open_time)
 
 
 @compiled

@@ -32,7 +32,7 @@ ALL_GATES: Final = (1 << len(GATES)) - 1  # 4095: an entry is sent exactly there
 @compiled
 def cooled_down(state: Record, bar: Bar, limits: RegimeRules) -> bool:
     """Gate 2: enough bars since the last market decision or resting fill."""
-    return bool(state.active == NEVER or (bar.open_time - state.active) // BAR_US >= limits.cooldown)
+    return bool(state.active == NEVER or bar.open_time - state.active >= limits.cooldown * BAR_US)
 
 
 @compiled

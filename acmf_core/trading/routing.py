@@ -5,7 +5,7 @@ docs/adr/010-confidence-formula.md.
 """
 
 import math
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from acmf_core.domain import Side
 from acmf_core.errors import InvalidPrediction
@@ -63,6 +63,23 @@ def routed(p_long: float, p_short: float, p_neutral: float, rules: Rules) -> Sig
         side = -1
     confidence = 1.0 - CONFIDENCE_RATIO / (ratio + 1.0)
     return Signal(side, confidence, ratio, max(dominant, p_neutral))
+
+
+@compiled
+def first_invalid(probabilities: Any) -> int:
+    """Row of the first triple that is neither three probabilities nor three NaN; -1 where there is none."""
+    for i in range(len(probabilities)):
+        p_long, p_short, p_neutral = probabilities[i, 0], probabilities[i, 1], probabilities[i, 2]
+        valid = (
+            p_long >= 0.0
+            and p_short >= 0.0
+            and p_neutral >= 0.0
+            and abs(p_long + p_short + p_neutral - 1.0) <= SUM_TOLERANCE
+        )
+        missing = math.isnan(p_long) and math.isnan(p_short) and math.isnan(p_neutral)
+        if not (valid or missing):
+            return i
+    return -1
 
 
 def check_probabilities(p_long: float, p_short: float, p_neutral: float) -> None:

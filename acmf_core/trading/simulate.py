@@ -17,7 +17,7 @@ from acmf_core.trading.loop import Outputs, looped
 from acmf_core.trading.metrics import Measured, measure
 from acmf_core.trading.params import TradeParams
 from acmf_core.trading.result import SimulationResult, States
-from acmf_core.trading.routing import SUM_TOLERANCE, check_probabilities
+from acmf_core.trading.routing import check_probabilities, first_invalid
 from acmf_core.trading.state import TradingState
 
 __all__ = ["SimulationResult", "simulate", "simulate_many"]
@@ -177,16 +177,12 @@ def checked_probabilities(signals: Any, bars: Bars) -> Floats:
             f"signals have shape {values.shape}, the bars need ({bars.n}, 3)",
             "give P(LONG), P(SHORT), P(NEUTRAL) for every bar, NaN where there is none",
         )
-    missing = np.isnan(values).all(axis=1)
-    with np.errstate(invalid="ignore"):
-        valid = (values >= 0.0).all(axis=1) & (np.abs(values.sum(axis=1) - 1.0) <= SUM_TOLERANCE)
-    bad = np.flatnonzero(~(missing | valid))
-    if len(bad):
-        i = int(bad[0])
+    i = first_invalid(values)
+    if i >= 0:
         try:
             check_probabilities(*(float(p) for p in values[i]))
         except InvalidPrediction as error:
-            cause = f"bar {i} ({bars.times[i]:%Y-%m-%d %H:%M}), one of {len(bad)}: {error.cause}"
+            cause = f"bar {i} ({bars.times[i]:%Y-%m-%d %H:%M}): {error.cause}"
             raise InvalidPrediction(cause, error.fix) from None
     return values
 

@@ -15,7 +15,7 @@ P = TradeParams()
 
 def test_an_invalid_triple_is_refused_by_name_of_its_bar():
     rows = signals(LONG, NONE, (0.5, NAN, 0.5), (0.9, 0.9, 0.9))
-    with pytest.raises(InvalidPrediction, match=r"bar 2 \(2024-01-01 12:30\), one of 2: .* holds NaN"):
+    with pytest.raises(InvalidPrediction, match=r"bar 2 \(2024-01-01 12:30\): .* holds NaN"):
         simulate(market(flat(4)), rows, P)
 
 
