@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from acmf_cli.research_report import backtest_figures, candidate_figures, show_backtest, show_candidate
 from production.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
-    from acmf_core.config import TrainConfig
+    from acmf_core.config import TrainConfig, WalkForwardConfig
     from acmf_core.features import Features, MarketData
     from acmf_core.trading import TradeParams
     from backtests.candidate import Candidate
@@ -45,6 +48,7 @@ class _Source:
 @from_option
 @to_option
 @trials_option
+@click.option("--evidence", is_flag=True, help="Put walk-forward and holdout into the bundle.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the bundle [paths.models]."
 )
@@ -56,26 +60,32 @@ def train(
     start: datetime | None,
     end: datetime | None,
     trials: int | None,
+    evidence: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Train a model, tune its thresholds, write the bundle.
 
     By default on the newest walk_forward.train_days before the untouched last walk_forward.holdout_days.
-    Interrupted, the same command goes on.
+    With --evidence the bundle can be judged by the promotion gate: the walk-forward runs first (finished
+    folds are taken as they are) and the holdout is traded, once. Interrupted, the same command goes on.
     """
+    if evidence and (start or end):
+        raise click.UsageError("--evidence trains where the walk-forward ends: leave --from and --to away")
+    if out is not None:
+        _refuse_foreign_folder(out)
     source = _load(settings)
+    found = _with_evidence(settings, source, quick, trials, as_json) if evidence else None
     candidate = _candidate(settings, source, quick, start, end, trials, quiet=as_json)
     folder = candidate.save(
         out or Path(settings.config.paths.models) / _bundle_name(candidate),
-        evidence={},
+        evidence=found(candidate) if found is not None else {},
         lake_versions=source.versions,
     )
-    summary = {"bundle": str(folder), **_candidate_figures(candidate)}
     if as_json:
-        click.echo(json.dumps(summary))
+        click.echo(json.dumps({"bundle": str(folder), **candidate_figures(candidate)}))
         return
-    _show_candidate(candidate)
+    show_candidate(candidate)
     click.echo(f"bundle: {folder}")
 
 
@@ -101,9 +111,9 @@ def tune(
     source = _load(settings)
     candidate = _candidate(settings, source, quick, start, end, trials, quiet=as_json)
     if as_json:
-        click.echo(json.dumps(_candidate_figures(candidate)))
+        click.echo(json.dumps(candidate_figures(candidate)))
         return
-    _show_candidate(candidate)
+    show_candidate(candidate)
     click.echo(candidate.study.trials.round(3).to_string())
 
 
@@ -131,30 +141,14 @@ def backtest(
     The last walk_forward.holdout_days are never read. Finished folds are kept: interrupted, the same
     command goes on; other settings, data or code start their own.
     """
-    from acmf_cli.progress import ProgressBars
-    from backtests.ledger import TrialLedger
-    from backtests.walk_forward import walk_forward
-
     config = _walk_forward_config(settings, quick, folds, trials)
     source = _load(settings, start, end)
-    state = Path(settings.config.paths.state)
-    with ProgressBars(quiet=as_json) as bars:
-        result = walk_forward(
-            source.market,
-            config,
-            features=source.features,
-            base=_base(settings),
-            workdir=state / "walk_forward",
-            ledger=TrialLedger(state / "trials.jsonl"),
-            symbol=settings.config.market.symbol,
-            lake_versions=source.versions,
-            progress=bars.report,
-        )
-    page = _report(result, report) if report is not None else None
+    result = _walked(settings, source, config, quiet=as_json)
+    page = _report(result, report, settings.config.market.symbol) if report is not None else None
     if as_json:
-        click.echo(json.dumps(_backtest_figures(result) | {"report": str(page) if page else None}))
+        click.echo(json.dumps(backtest_figures(result) | {"report": str(page) if page else None}))
         return
-    _show_backtest(result)
+    show_backtest(result)
     if page is not None:
         click.echo(f"report: {page}")
 
@@ -223,12 +217,14 @@ def _candidate(
     import pandas as pd
 
     from acmf_cli.progress import ProgressBars
+    from acmf_core.domain import BAR_MINUTES
     from acmf_core.errors import DataError
     from backtests.candidate import train_candidate
 
     config = settings.config
     index = source.market.candles.index
-    stop = _utc(end) or (index[-1] - pd.Timedelta(days=config.walk_forward.holdout_days)).floor("D")
+    bars_end = index[-1] + pd.Timedelta(minutes=BAR_MINUTES)
+    stop = _utc(end) or (bars_end - pd.Timedelta(days=config.walk_forward.holdout_days)).floor("D")
     days = QUICK_TRAIN_DAYS if quick else config.walk_forward.train_days
     begin = _utc(start) or stop - pd.Timedelta(days=days)
     if begin < index[0]:
@@ -254,7 +250,9 @@ def _candidate(
         )
 
 
-def _walk_forward_config(settings: Settings, quick: bool, folds: int | None, trials: int | None) -> Any:
+def _walk_forward_config(
+    settings: Settings, quick: bool, folds: int | None, trials: int | None
+) -> "WalkForwardConfig":
     config = settings.config
     tuning = config.tune
     changes: dict[str, Any] = {"train": _train_config(settings, quick)}
@@ -268,13 +266,60 @@ def _walk_forward_config(settings: Settings, quick: bool, folds: int | None, tri
     return config.walk_forward.model_copy(update=changes | {"tune": tuning})
 
 
-def _report(result: "WalkForwardResult", path: Path) -> Path:
-    from backtests import evidence
-    from backtests import report as html
-    from production import promote
+def _walked(
+    settings: Settings, source: _Source, config: "WalkForwardConfig", *, quiet: bool
+) -> "WalkForwardResult":
+    from acmf_cli.progress import ProgressBars
+    from backtests.ledger import TrialLedger
+    from backtests.walk_forward import walk_forward
 
-    found = evidence.gather(result)
-    return html.write(result, found, promote.judge(found), path)
+    state = Path(settings.config.paths.state)
+    with ProgressBars(quiet=quiet) as bars:
+        return walk_forward(
+            source.market,
+            config,
+            features=source.features,
+            base=_base(settings),
+            workdir=state / "walk_forward",
+            ledger=TrialLedger(state / "trials.jsonl"),
+            symbol=settings.config.market.symbol,
+            lake_versions=source.versions,
+            progress=bars.report,
+        )
+
+
+def _with_evidence(
+    settings: Settings, source: _Source, quick: bool, trials: int | None, quiet: bool
+) -> "Callable[[Candidate], dict[str, Any]]":
+    """Walk forward now; later, say of the candidate what it earned where nothing was fitted."""
+    from backtests.evidence import gather
+
+    result = _walked(settings, source, _walk_forward_config(settings, quick, None, trials), quiet=quiet)
+
+    def evidence(candidate: "Candidate") -> dict[str, Any]:
+        held = candidate.trade(
+            source.market, source.features, result.folds[-1].test_end, equity=result.config.equity
+        )
+        return gather(result, holdout=held, symbol=settings.config.market.symbol)
+
+    return evidence
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    """Before an hour of training, not after it."""
+    from acmf_core.errors import ConfigError
+
+    if folder.exists() and not (folder / "manifest.json").is_file():
+        raise ConfigError(f"{folder} exists and is not a bundle", "choose another path for --out")
+
+
+def _report(result: "WalkForwardResult", path: Path, symbol: str) -> Path:
+    from backtests import report
+    from backtests.evidence import gather
+    from production.gate import judge
+
+    evidence = gather(result, symbol=symbol)
+    return Path(report.write(result, evidence, judge(evidence), path))
 
 
 def _bundle_name(candidate: "Candidate") -> str:
@@ -284,75 +329,3 @@ def _bundle_name(candidate: "Candidate") -> str:
     fitted = candidate.fitted
     day = pd.Timestamp(fitted.window.end, unit="us")
     return f"bundle-{day:%Y%m%d}-{fitted.config.fingerprint[:6]}-{candidate.params.fingerprint[:6]}"
-
-
-def _candidate_figures(candidate: "Candidate") -> dict[str, Any]:
-    study, model = candidate.study, candidate.fitted.summary()
-    return {
-        "params": study.params.to_dict(),
-        "tuned": study.tuned,
-        "tuning": study.note,
-        "trials": len(study.trials),
-        "score": study.best_value,
-        "losses_on_calibration_block": model["losses_on_c"],
-        "seconds": model["seconds"],
-    }
-
-
-def _show_candidate(candidate: "Candidate") -> None:
-    from acmf_core.trading import TradeParams
-
-    model = candidate.fitted.summary()
-    click.echo(f"trained {model['profile']} on {model['days']:.0f} days in {model['seconds']['total']:.0f} s")
-    click.echo("log-loss on the calibration block:")
-    for name, loss in model["losses_on_c"].items():
-        click.echo(f"  {name:18} {loss:.4f}")
-    click.echo(f"tuning: {candidate.study.note}")
-    for name, (ours, default) in candidate.params.diff(TradeParams()).items():
-        click.echo(f"  {name:18} {ours}  (default {default})")
-
-
-def _backtest_figures(result: "WalkForwardResult") -> dict[str, Any]:
-    traded = {**result.simulations_by_calibration, "tabular_only": result.tabular_simulation}
-    return {
-        "calibration": result.config.train.calibration,
-        "synthetic": result.synthetic,
-        "bars": result.bars.n,
-        "metrics": {name: simulation.metrics() for name, simulation in traded.items()},
-        "trials": result.trials_total,
-        "evaluations": result.ledger_out_of_sample,
-        "folds": [
-            {
-                "test_start": fold.test_start.isoformat(),
-                "test_end": fold.test_end.isoformat(),
-                "tuned": fold.tuned,
-                "note": fold.note,
-                "metrics": fold.metrics,
-                "log_loss": fold.losses["log_loss"].to_dict(),
-                "seconds": fold.seconds,
-            }
-            for fold in result.folds
-        ],
-    }
-
-
-def _show_backtest(result: "WalkForwardResult") -> None:
-    figures = _backtest_figures(result)
-    click.echo(f"{'fold':4}  {'test block':24}  {'trades':>6}  {'net':>10}  {'log-loss':>8}  {'prior':>8}")
-    for fold in result.folds:
-        loss = fold.losses["log_loss"]
-        block = f"{fold.test_start:%Y-%m-%d} {fold.test_end:%Y-%m-%d}"
-        click.echo(
-            f"{fold.index + 1:4}  {block:24}  {fold.metrics['trades']:6.0f}  {fold.metrics['net']:10.2f}  "
-            f"{loss[result.config.train.calibration]:8.4f}  {loss['class_prior']:8.4f}"
-        )
-        click.echo(f"      {fold.note}")
-    for name, metrics in figures["metrics"].items():
-        click.echo(
-            f"{name:12}  {metrics['trades']:5.0f} trades  net {metrics['net']:10.2f}  "
-            f"Sharpe {metrics['sharpe_daily_annualised']:6.2f}  drawdown {metrics['max_drawdown']:6.1%}"
-        )
-    click.echo(
-        f"{figures['trials']} tuning trials, {figures['evaluations']} evaluations of this test window "
-        "so far (both deflate)"
-    )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,8 +34,12 @@ from backtests.folds import (
     run_fold,
 )
 from backtests.ledger import Entry, TrialLedger
+from backtests.portfolio import portfolio
 from backtests.record import Record, Stretch, simulate_record
 from backtests.tune import daily_returns
+
+if TYPE_CHECKING:
+    from vectorbt import Portfolio
 
 TABULAR = "tabular_only"
 
@@ -133,6 +137,10 @@ class WalkForwardResult:
     ledger_sharpes: tuple[float, ...] = ()
     lake_versions: dict[str, int] = field(default_factory=dict)
     synthetic: bool = False
+
+    def portfolio(self) -> "Portfolio":
+        """The record as a vectorbt portfolio (`portfolio.py`): its tables and plots; funding is not in it."""
+        return portfolio(self.bars, self.simulation.fills, self.config.equity)
 
     @property
     def losses(self) -> pd.DataFrame:

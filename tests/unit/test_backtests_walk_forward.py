@@ -147,6 +147,14 @@ def test_labels_use_the_training_windows_multiple_and_read_nothing_of_the_holdou
     assert len(result().labels) == 14 * 96 - CONFIG.train.labels.horizon_bars
 
 
+def test_the_vectorbt_portfolio_of_the_record_differs_from_the_ledger_by_the_funding_alone():
+    run = result().simulation
+    paid = run.trades["funding"].sum() + sum(lot.funding for lot in run.final_state.lots)
+    books = result().portfolio()
+    assert books.value().index.equals(result().bars.times)
+    assert books.value().iloc[-1] + paid == pytest.approx(run.equity[-1], rel=1e-9)
+
+
 def test_a_synthetic_market_is_named_as_such():
     assert result().synthetic
 
