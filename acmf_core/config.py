@@ -93,8 +93,8 @@ class EncoderConfig(Section):
     window: int = Field(192, ge=8)
     target_share: float = Field(0.5, ge=0, le=1, description="last part of a training window that is targets")
     epochs: int = Field(8, ge=1)
-    stride: int = Field(8, ge=1)
-    batch: int = Field(64, ge=1)
+    stride: int = Field(32, ge=1, description="bars between training windows")
+    batch: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -146,7 +146,7 @@ class TrainConfig(Section):
         values: dict[str, Any] = {
             "profile": "quick",
             "min_days_c": 20.0,
-            "encoder": EncoderConfig(n_layers=1, epochs=2, stride=16),
+            "encoder": EncoderConfig(n_layers=1, epochs=3),
             "stack": StackConfig(rounds=250, early_stopping=25, learning_rate=0.06, bootstraps=3),
         }
         return cls(**(values | changes))

@@ -176,6 +176,19 @@ def test_with_targets_nearer_than_stops_the_first_winner_counts_and_a_tie_is_nob
     assert barrier({2: 101.0}, {2: 99.0}, **near).y == NEUTRAL
 
 
+def test_mirrored_prices_give_mirrored_triple_barrier_labels():
+    frame = walk(600)
+    mirrored = frame.assign(
+        open=300 - frame.open, close=300 - frame.close, high=300 - frame.low, low=300 - frame.high
+    )
+    spec = LabelConfig(kind="triple_barrier", stop_atr=1.0, target_atr=2.0)
+    up, down = label(frame, spec), label(mirrored, spec)
+    assert {LONG, SHORT, NEUTRAL} == set(up.y)
+    assert down.y.tolist() == [{LONG: SHORT, SHORT: LONG}.get(y, y) for y in up.y]
+    assert down.touched.tolist() == up.touched.tolist()
+    assert down.t1.tolist() == up.t1.tolist()
+
+
 def test_an_entry_bar_without_volume_weighs_nothing():
     volume = np.ones(100)
     volume[51] = 0.0
