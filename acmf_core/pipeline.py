@@ -221,7 +221,7 @@ def _head(world: World, name: str, at: int, status: str, stages: Stages) -> dict
         "at": at,
         "status": status,
         "bundle": world.model.hash,
-        "params": world.params.fingerprint,
+        "params": world.params_fingerprint,
         "timings": json.dumps({stage: round(seconds, 6) for stage, seconds in stages.timings.items()}),
         "recorded_at": world.clock.now(),
     }

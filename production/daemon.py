@@ -6,6 +6,7 @@ a replay clock and holds what it has recorded against `trading.simulate`.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Daemon:
         self.world = world
         self.failure: Exception | None = None
         self._turn = asyncio.Lock()
+        self._met: int | None = None  # the newest bar known to be completed; the store has the last word
 
     async def meet(self, at: int) -> Cycle | None:
         """Meet the bar that closed at `at` (microseconds), after those before it that were missed.
@@ -71,6 +73,7 @@ class Daemon:
             try:
                 for due in self._due(at):
                     newest = await self._meet_one(due)
+                    self._met = due
             except Exception as error:  # the outermost loop: no cycle ends the daemon
                 self._report(at, error)
                 self.failure = error
@@ -78,9 +81,10 @@ class Daemon:
             return newest
 
     def _due(self, at: int) -> range:
-        last = self.world.store.last_cycle(self.world.symbol)
-        first = last["at"] + BAR_US if last is not None else at
-        return range(first, at + 1, BAR_US)
+        if self._met is None:
+            last = self.world.store.last_cycle(self.world.symbol)
+            self._met = last["at"] if last is not None else at - BAR_US
+        return range(self._met + BAR_US, at + 1, BAR_US)
 
     async def _meet_one(self, at: int) -> Cycle | None:
         """One bar; blind where features or model have failed, so that exits are never missed."""
@@ -178,12 +182,9 @@ def replay(
         market, bundle, params, store, start=first, symbol=symbol, equity=equity, notifier=notifier
     )
     _check_store(world, first + BAR_US)
-    timings, seconds = _finished(_drive(world, first + BAR_US, stop, progress))
+    ran, spent, seconds = _finished(_drive(world, first + BAR_US, stop, progress))
     expectation = simulated(market, bundle, params, first, stop, equity)
     comparison = compare(store, symbol, expectation)
-    ran = len(timings)
-    stages = timings[0] if timings else ()
-    means = {name: 1e3 * sum(t[name] for t in timings) / ran for name in stages}
     return ReplayResult(
         cycles=comparison.cycles,
         trades=comparison.trades,
@@ -191,7 +192,7 @@ def replay(
         seconds=seconds,
         first_difference=comparison.first.described() if comparison.first is not None else None,
         equity=comparison.equity,
-        timings=means,
+        timings={stage: 1e3 * total / ran for stage, total in spent.items()},
         ran=ran,
     )
 
@@ -233,14 +234,14 @@ def _check_store(world: World, first: int) -> None:
 
 async def _drive(
     world: World, first: int, last: int, progress: Progress | None
-) -> tuple[list[dict[str, float]], float]:
-    """Every close from `first` to `last` through the daemon; timings of each cycle, seconds of all."""
+) -> tuple[int, dict[str, float], float]:
+    """Every close from `first` to `last` through the daemon: cycles run, seconds by stage, seconds in all."""
     daemon, clock = Daemon(world), world.clock
     assert isinstance(clock, ReplayClock)
     met = world.store.last_cycle(world.symbol)
     closes = range(met["at"] + BAR_US if met is not None else first, last + 1, BAR_US)
     total = (last - first) // BAR_US + 1
-    timings: list[dict[str, float]] = []
+    ran, spent = 0, Counter[str]()
     began = perf_counter()
     for at in closes:
         clock.advance_to(at)
@@ -248,11 +249,12 @@ async def _drive(
         if daemon.failure is not None:
             raise daemon.failure
         if cycle is not None:
-            timings.append(cycle.timings)
+            ran += 1
+            spent.update(cycle.timings)
         if progress is not None:
             progress((at - first) // BAR_US + 1, total)
         await asyncio.sleep(0)  # let Ctrl-C in
-    return timings, perf_counter() - began
+    return ran, dict(spent), perf_counter() - began
 
 
 def _finished(work: Coroutine[Any, Any, T]) -> T:

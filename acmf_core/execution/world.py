@@ -6,6 +6,7 @@ kernel's values, which live on floors above it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
@@ -82,3 +83,8 @@ class World:
     store: Store
     notifier: Notifier
     equity: float = 10_000.0
+
+    @cached_property
+    def params_fingerprint(self) -> str:
+        """Of the parameters, recorded with every cycle."""
+        return self.params.fingerprint

@@ -181,3 +181,17 @@ def test_a_process_killed_with_sigkill_goes_on_in_a_new_one(tmp_path, unharmed):
         result = replay(market(), Standin(), store=store, params=PARAMS, **window(WARM, WARM + BARS))
         assert (result.ran, result.cycles, result.differences) == (BARS - before, BARS, 0)
         assert store.rows("system_events")[-1]["hash"] == unharmed
+
+
+def test_ctrl_c_stops_between_two_cycles_and_the_same_call_goes_on(tmp_path, unharmed):
+    def interrupt(done, _):
+        if done == 10:
+            signal.raise_signal(signal.SIGINT)
+
+    run = {"market": market(), "bundle": Standin(), "params": PARAMS} | window(WARM, WARM + BARS)
+    with SqlStore.open(tmp_path / "replay.db") as store:
+        with pytest.raises(KeyboardInterrupt):
+            replay(store=store, progress=interrupt, **run)
+        assert len(store.rows("cycles")) == 10
+        assert replay(store=store, **run).ran == BARS - 10
+        assert store.rows("system_events")[-1]["hash"] == unharmed

@@ -60,9 +60,9 @@ def test_a_real_bundle_says_the_same_bar_by_bar_as_in_one_batch(tmp_path, store)
     saved = small_model.fitted().save(tmp_path / "bundle", params=params, evidence={}, lake_versions={})
     own = MarketData(small_model.candles())
     times = own.candles.index
-    result = replay(own, Bundle.load(saved), store=store, **microseconds(start=times[-250], end=times[-1]))
+    result = replay(own, Bundle.load(saved), store=store, **microseconds(start=times[-130], end=times[-1]))
     assert result.differences == 0, result.first_difference
-    assert result.cycles == 249
+    assert result.cycles == 129
     assert result.trades > 0
     assert all(row[0] is not None for row in store.columns("predictions", ["p_long"], start=0, end=2**62))
 
