@@ -193,6 +193,7 @@ def settle_bar(state: Record, bar: Bar, events: Record) -> None:
             remove_lot(state, slot)
     if events.n_trades > 0:
         state.streak = state.streak + 1 if result < 0.0 else 0
-    state.entry = NO_ENTRY[0]  # a market order is filled in its bar or not at all
+    if state.entry.side != 0:
+        state.entry = NO_ENTRY[0]  # a market order is filled in its bar or not at all
     mark(state, bar)
     state.time = bar.open_time
