@@ -31,7 +31,7 @@ import pandas as pd
 import xgboost as xgb
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from acmf_core.config import EncoderConfig, TrainConfig
 from acmf_core.domain import Span
@@ -156,14 +156,18 @@ def write(
     Raises
     ------
     ConfigError
-        When `path` is something else than a bundle.
+        When `path` is something else than a bundle or an empty folder, or cannot be written.
     """
-    if path.exists() and not (path / MANIFEST).is_file():
+    if path.exists() and not (path / MANIFEST).is_file() and not _is_empty_folder(path):
         raise ConfigError(f"{path} exists and is not a bundle", "choose another path")
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"{path} cannot be written ({reason})", "choose another path") from error
     try:
         _write_files(fitted, aside, params, evidence)
         _write_json(aside / MANIFEST, _manifest(fitted, aside, lake_versions, commit))
@@ -179,12 +183,16 @@ def write(
     return path
 
 
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
 def _write_files(
     fitted: "Fitted", folder: Path, params: Mapping[str, Any], evidence: Mapping[str, Any]
 ) -> None:
     stack, config = fitted.stack, fitted.config
     state = {name: value.contiguous() for name, value in stack.encoder.state_dict().items()}
-    save_file(state, folder / "encoder.safetensors")
+    (folder / "encoder.safetensors").write_bytes(save(state))
     stack.booster.save_model(folder / "booster.ubj")
     _write_json(folder / "params.json", dict(params))
     _write_json(folder / "evidence.json", dict(evidence))

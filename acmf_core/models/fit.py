@@ -99,6 +99,16 @@ class Fitted:
         """What happened, as plain values: k, class balance, selected columns, losses on C, seconds."""
         return dict(self.record)
 
+    def _repr_html_(self) -> str:
+        losses = sorted(self.record["losses_on_c"].items(), key=lambda item: item[1])
+        rows = "".join(f"<tr><td>{name}</td><td>{loss:.4f}</td></tr>" for name, loss in losses)
+        unseen = ", ".join(self.record["sources_never_seen"]) or "none"
+        return (
+            f"<p>trained on {self.record['days']:.0f} days ({self.config.profile} profile), "
+            f"direction scaled by {self.stack.calibration.direction:.2f}; sources never seen: {unseen}</p>"
+            f"<table><tr><th>model</th><th>log-loss on C</th></tr>{rows}</table>"
+        )
+
     def save(
         self,
         path: str | Path,

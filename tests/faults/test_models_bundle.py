@@ -206,6 +206,10 @@ def test_writing_replaces_a_bundle_but_nothing_else(tmp_path):
     with pytest.raises(ConfigError, match="not a bundle"):
         fitted.save(tmp_path / "mine", **GIVEN)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "keep me"
+    (tmp_path / "empty").mkdir()
+    Bundle.load(fitted.save(tmp_path / "empty", **GIVEN))
+    with pytest.raises(ConfigError, match="cannot be written"):
+        fitted.save(tmp_path / "mine" / "thesis.txt" / "model", **GIVEN)
 
 
 def test_a_crash_while_writing_leaves_the_old_bundle_and_no_debris(tmp_path, monkeypatch):

@@ -190,6 +190,12 @@ def test_the_summary_says_what_was_never_seen_and_is_plain():
     assert set(summary["losses_on_c"]) >= {"stack", "stack_temperature", "encoder_head", "tabular_only"}
 
 
+def test_a_notebook_shows_the_losses_best_first():
+    shown = small_model.fitted()._repr_html_()
+    assert shown.index("stack") < shown.index("</table>")
+    assert "sources never seen: book" in shown
+
+
 @pytest.mark.parametrize("kind", ["triple_barrier", "fixed"])
 def test_the_other_labellers_train_too(kind):
     config = small_model.CONFIG.model_copy(
