@@ -148,14 +148,17 @@ def _bundle(bundle: Any) -> Check:
 
 def _trades(view: Evidence) -> Check:
     count, sharpe = int(view["trades"]), view["sharpe"]
-    needed = sharpe.get("min_track_days")
-    track = f"{needed:,.0f} days" if needed is not None else "no length is enough for this Sharpe ratio"
+    needed = sharpe["min_track_days"]
+    if needed is not None:
+        track = f"minimum track record {needed:,.0f} days; the record has {sharpe['days']}"
+    else:
+        track = sharpe["reason"] or "no track record is long enough for a Sharpe ratio that is not positive"
     return Check(
         _TRADES,
         count >= LEAST_TRADES,
         f"{count}",
         f">= {LEAST_TRADES}",
-        f"minimum track record: {track}; the record has {sharpe['days']} days",
+        track,
         "lengthen the walk-forward; a model that does not trade has nothing to promote",
     )
 
@@ -169,15 +172,18 @@ def _deflated_sharpe(view: Evidence) -> Check:
     verdict: bool | None = good
     if good and holdout["contradicts"] is not False:
         verdict = False if holdout["contradicts"] else None
+    figure = f"{sharpe['dsr']:.4f}"
     if holdout["contradicts"] is None:
         last = holdout["reason"]
     else:
         word = "contradicts" if holdout["contradicts"] else "does not contradict"
-        last = f"the last block of {holdout['days']} days {word} it"
+        last = f"the last block of {holdout['days']} days {word} the record"
+    if good and verdict is not True:
+        figure += f", but {last}"
     return Check(
         _DSR,
         verdict,
-        f"{sharpe['dsr']:.4f}",
+        figure,
         bound,
         f"annual Sharpe {sharpe['annual']:.2f} over {sharpe['days']} days, "
         f"N = {sharpe['evaluations']} evaluations of this data; {last}",
@@ -206,9 +212,9 @@ def _overfitting(evidence: Evidence) -> Check:
 
 def _superior(view: Evidence) -> Check:
     bound, tests = f"p <= {SIGNIFICANT} against both", view["superior"]
-    unknown = [f"{name}: {test['reason']}" for name, test in tests.items() if test["p"] is None]
-    if unknown:
-        return _unknown(_SUPERIOR, bound, "; ".join(unknown))
+    reasons = dict.fromkeys(test["reason"] for test in tests.values() if test["p"] is None)
+    if reasons:
+        return _unknown(_SUPERIOR, bound, "; ".join(reasons))
     figures = {name: test["p"] for name, test in tests.items()}
     return Check(
         _SUPERIOR,
@@ -247,7 +253,7 @@ def _stress(view: Evidence) -> Check:
     return Check(
         _STRESS,
         double["net"] > 0 and late["net"] > 0,
-        f"2x cost {double['total_return']:+.1%}, one bar late {late['total_return']:+.1%}",
+        f"2x cost {100 * double['total_return']:+.1f} %, one bar late {100 * late['total_return']:+.1f} %",
         bound,
         f"a side earned {even['gross_bps']:.2f} bps before costs and cost {even['cost_bps']:.2f} bps",
         "trade less often, with more edge a trade",
@@ -271,7 +277,7 @@ def _calibration(view: Evidence) -> Check:
 
 
 def _months(view: Evidence) -> Check:
-    bound, months = f"<= {MOST_MONTH_SHARE:.0%}", view["months"]
+    bound, months = f"<= {100 * MOST_MONTH_SHARE:.0f} %", view["months"]
     if view["trades"] == 0:
         return _unknown(_MONTHS, bound, "no trades, so no month made a profit")
     share = months["best_share"]
@@ -280,7 +286,7 @@ def _months(view: Evidence) -> Check:
     return Check(
         _MONTHS,
         share <= MOST_MONTH_SHARE,
-        f"{share:.0%}",
+        f"{100 * share:.0f} %",
         bound,
         f"the best of {len(months['month'])} months made this share of the growth",
         "a single month is an anecdote: lengthen the record",
@@ -366,8 +372,11 @@ def _paper(paper: Evidence | None, live: bool) -> Check:
         f"and {MOST_P95_BPS:g} bps (95 %)"
     )
     if paper is None:
-        why = "no paper run of this bundle was given" if live else "asked for live trading only"
-        return _unknown(PAPER_RECORD, bound, why, "run acmf paper for 14 days" if live else "")
+        if not live:
+            return Check(PAPER_RECORD, None, "not asked", bound, "it counts for live trading only")
+        return _unknown(
+            PAPER_RECORD, bound, "no paper run of this bundle was given", "run acmf paper for 14 days"
+        )
     good = (
         paper["days"] >= LEAST_PAPER_DAYS
         and paper["differences"] == 0

@@ -7,7 +7,7 @@ An override is for paper only, needs a reason, and stays written on the version 
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -64,12 +64,17 @@ class Journal(Protocol):
 
 @dataclass(frozen=True)
 class Assessment:
-    """A bundle in front of the gate. `hash` is empty where it could not be loaded."""
+    """A bundle in front of the gate.
+
+    `hash` is empty where it could not be loaded. `alternatives` is what the gate would say of the other
+    calibrations that the evidence holds; a replay trades only the chosen one.
+    """
 
     path: Path
     hash: str
     checks: tuple[Check, ...]
     live: bool
+    alternatives: Mapping[str, tuple[Check, ...]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -131,7 +136,12 @@ def assess(
     if reigning is not None and reigning.tags.get(CONTENT) != content:
         rival = _evidence_of(reigning)
     checks = judge(evidence, bundle=bundle, replay=replay, champion=rival, live=live, paper=paper)
-    return Assessment(path, name, tuple(checks), live)
+    others = {
+        other: tuple(judge(evidence, bundle=bundle, champion=rival, live=live, calibration=other))
+        for other in evidence.get("by_calibration", {})
+        if other != evidence.get("calibration")
+    }
+    return Assessment(path, name, tuple(checks), live, others)
 
 
 def promote(

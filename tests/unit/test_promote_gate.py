@@ -133,7 +133,11 @@ def test_one_figure_outside_its_bound_fails_its_check_and_only_that(path: str, v
 @pytest.mark.parametrize(
     ("path", "value", "name"),
     [
-        (f"{V}/sharpe", {"reason": "no trades", "days": 112, "dsr": None}, "deflated Sharpe"),
+        (
+            f"{V}/sharpe",
+            {"reason": "no trades", "days": 112, "dsr": None, "min_track_days": None},
+            "deflated Sharpe",
+        ),
         (f"{V}/holdout", {"reason": "not touched yet", "contradicts": None}, "deflated Sharpe"),
         ("tuning/reason", "none of 20 trials traded", "overfitting"),
         (f"{V}/superior/flat", {"p": None, "reason": "no trades"}, "superior ability"),
