@@ -69,6 +69,12 @@ def replay(
     market = load_file(candles, funding)
     start, end = _window(market, start, end)
     model = Bundle.load(bundle)
+
+    def report(done: int, total: int) -> None:
+        bars.report("replay", done, total)
+        if done == total and not as_json:
+            click.echo("comparing with simulate over the same bars", err=True)
+
     with ExitStack() as stack:
         bars = stack.enter_context(ProgressBars(quiet=as_json))
         if store is None:
@@ -83,11 +89,11 @@ def replay(
             end=end,
             store=opened,
             symbol=settings.config.market.symbol,
-            progress=lambda done, total: bars.report("replay", done, total),
+            progress=report,
         )
         journal = opened.verify_journal()
     if as_json:
-        click.echo(json.dumps(_figures(result) | {"journal": journal.verdict, "bundle": model.hash}))
+        click.echo(json.dumps(_figures(result) | {"journal": journal.verdict}))
     else:
         _show(result, journal.figure if journal.verdict else journal.detail)
     return 0 if result.differences == 0 and journal.verdict else 1
@@ -106,6 +112,8 @@ def _window(market: "MarketData", start: int | None, end: int | None) -> tuple[i
 
 
 def _figures(result: "ReplayResult") -> dict[str, Any]:
+    from acmf_core.execution.orders import moment
+
     return {
         "cycles": result.cycles,
         "trades": result.trades,
@@ -114,6 +122,9 @@ def _figures(result: "ReplayResult") -> dict[str, Any]:
         "first_difference": result.first_difference,
         "equity": result.equity,
         "ran": result.ran,
+        "bundle": result.bundle,
+        "from": moment(result.start),
+        "to": moment(result.end),
         "stage_ms": {name: round(ms, 3) for name, ms in result.timings.items()},
     }
 

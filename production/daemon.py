@@ -127,6 +127,10 @@ class ReplayResult:
         Mean milliseconds per stage of this run's cycles.
     ran : int
         Cycles of this run; fewer than `cycles` where an earlier one was continued.
+    bundle : str
+        Hash of the bundle that was replayed.
+    start, end : int
+        Open time of the first bar, close of the last, in microseconds.
     """
 
     cycles: int
@@ -137,6 +141,9 @@ class ReplayResult:
     equity: float
     timings: dict[str, float]
     ran: int
+    bundle: str
+    start: int
+    end: int
 
 
 def replay(
@@ -194,6 +201,9 @@ def replay(
         equity=comparison.equity,
         timings={stage: 1e3 * total / ran for stage, total in spent.items()},
         ran=ran,
+        bundle=bundle.hash,
+        start=first,
+        end=stop,
     )
 
 

@@ -68,6 +68,8 @@ def test_json_is_one_object_on_stdout_and_nothing_else(acmf, command, tmp_path):
     assert said["first_difference"] is None
     assert said["trades"] >= 1
     assert said["journal"] is True
+    assert (said["from"], said["to"]) == ("2020-05-17 12:00 UTC", "2020-05-18 00:00 UTC")
+    assert len(said["bundle"]) == 64
     assert said["seconds"] > 0
     assert said["equity"] != 10_000.0
     assert list(tmp_path.iterdir()) == []  # no set-up needed, nothing left behind
