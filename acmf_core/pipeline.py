@@ -7,7 +7,7 @@ client ids, and the venue knows them (docs/adr/050-submit-before-record.md).
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
-from acmf_core.domain import PROBABILITIES, Alert, Order, Purpose, Regime
+from acmf_core.domain import PROBABILITIES, Alert, Order, OrderAck, Purpose, Regime
 from acmf_core.errors import InvalidPrediction
 from acmf_core.execution.feed import check_whole
 from acmf_core.execution.orders import client_id, cycle_id
@@ -51,12 +51,21 @@ NO_PREDICTION: Final = (math.nan, math.nan, math.nan)
 
 @dataclass(frozen=True)
 class Cycle:
-    """What one cycle did. equity in quote units, marked at the close; timings in seconds by stage."""
+    """What one cycle saw, decided and did.
+
+    before, state: the kernel's memory before and after the bar. timings: seconds by stage.
+    """
 
     cycle_id: str
     at: int
+    bar: Bar
+    probabilities: tuple[float, float, float]
+    signal: Signal
+    regime: int
+    scores: tuple[float, ...]
     gates: int
-    equity: float
+    before: TradingState
+    state: TradingState
     orders: tuple[MarketOrder, ...]
     fills: tuple[Fill, ...]
     trades: tuple[Trade, ...]
@@ -120,30 +129,19 @@ async def run_cycle(world: World, at: int, *, blind: bool = False) -> Cycle | No
         with stages("execute"):
             acks = [await world.exchange.submit(_order(world.symbol, name, order)) for order in orders]
         with stages("record"):
-            stopped = bool(state.stopped)
-            names = [fill_client_id(world.symbol, before, fill) for fill in fills]
-            rows = {
-                "predictions": [
-                    records.prediction_row(probabilities, signal, (regime, scores), gates, stopped)
-                ],
-                "ohlcv": [records.bar_row(bar, float(market.candles["volume"].iloc[-1]))],
-                "orders": records.order_rows(world.symbol, orders, acks),
-                "fills": records.fill_rows(fills, names),
-                "trades": records.trade_rows(trades),
-            }
-            head = _head(world, name, at, BLIND if blind else DONE, stages) | {
-                "features": "" if features is None else features_hash(features),
-                "equity": state.equity,
-                "state": state.to_json(),
-            }
-            world.store.record_cycle(head, records.of_cycle(name, at, rows))
+            cycle = Cycle(
+                name, at, bar, probabilities, signal, int(regime), tuple(scores), gates,
+                before, state, orders, fills, trades, stages.timings,
+            )  # fmt: skip
+            head = _head(world, name, at, BLIND if blind else DONE, stages) | _outcome(cycle, features)
+            world.store.record_cycle(head, _rows(world.symbol, cycle, market, acks))
     except Exception as error:
         world.store.record_cycle(_failed(world, name, at, stages, error), {})
         raise
     with stages("notify"):
-        for alert in _alerts(world.symbol, before, state, fills, trades):
+        for alert in _alerts(world.symbol, cycle):
             world.notifier.send(alert)
-    return Cycle(name, at, gates, state.equity, orders, fills, trades, stages.timings)
+    return cycle
 
 
 # --- the stages ---------------------------------------------------------------------------------
@@ -232,24 +230,48 @@ def _failed(world: World, name: str, at: int, stages: Stages, error: Exception) 
     return _head(world, name, at, FAILED, stages) | {"stage": stages.running, "error": text}
 
 
-def _alerts(
-    symbol: str,
-    before: TradingState,
-    after: TradingState,
-    fills: tuple[Fill, ...],
-    trades: tuple[Trade, ...],
-) -> Iterator[Alert]:
+def _outcome(cycle: Cycle, features: Features | None) -> dict[str, object]:
+    return {
+        "features": "" if features is None else features_hash(features),
+        "equity": cycle.state.equity,
+        "state": cycle.state.to_json(),
+    }
+
+
+def _rows(
+    symbol: str, cycle: Cycle, market: MarketData, acks: Sequence[OrderAck]
+) -> dict[str, list[records.Row]]:
+    names = [fill_client_id(symbol, cycle.before, fill) for fill in cycle.fills]
+    volume = float(market.candles["volume"].iloc[-1])
+    said = records.prediction_row(
+        cycle.probabilities,
+        cycle.signal,
+        (cycle.regime, cycle.scores),
+        cycle.gates,
+        bool(cycle.state.stopped),
+    )
+    tables = {
+        "predictions": [said],
+        "ohlcv": [records.bar_row(cycle.bar, volume)],
+        "orders": records.order_rows(symbol, cycle.orders, acks),
+        "fills": records.fill_rows(cycle.fills, names),
+        "trades": records.trade_rows(cycle.trades),
+    }
+    return records.of_cycle(cycle.cycle_id, cycle.at, tables)
+
+
+def _alerts(symbol: str, cycle: Cycle) -> Iterator[Alert]:
     """What a person wants to hear of a cycle: entries, results, and the breaker."""
-    for fill in fills:
+    for fill in cycle.fills:
         if fill.purpose == Kind.ENTRY:
             side = "long" if fill.side > 0 else "short"
             text = f"{symbol}: opened {side} {fill.quantity:g} at {fill.price:,.2f}"
             yield Alert("info", text, f"{symbol}-opened-{fill.lot}")
-    for trade in trades:
+    for trade in cycle.trades:
         side, reason = "long" if trade.side > 0 else "short", Reason(trade.reason).name.lower()
         regime = Regime(trade.regime).name.lower()
         text = f"{symbol}: closed {side} {trade.quantity:g} by {reason} ({regime}), net {trade.net:+,.2f}"
         yield Alert("info", text, f"{symbol}-closed-{trade.lot}")
-    if after.stopped and not before.stopped:
-        cause = Cause(after.cause).name.lower().replace("_", " ")
-        yield Alert("critical", f"{symbol}: trading stopped by {cause}", f"{symbol}-stopped-{after.time}")
+    if cycle.state.stopped and not cycle.before.stopped:
+        cause = Cause(cycle.state.cause).name.lower().replace("_", " ")
+        yield Alert("critical", f"{symbol}: trading stopped by {cause}", f"{symbol}-stopped-{cycle.at}")

@@ -123,6 +123,14 @@ class FakeStore:
     def record_event(self, kind: str, payload: Mapping[str, Any], *, at: int, actor: str) -> str:
         return self._append(kind, payload, at, actor, None)
 
+    def record_deployment(
+        self, alias: str, version: str, bundle: str, *, at: int, actor: str, reason: str = "", evidence=None
+    ) -> None:
+        said = {"alias": alias, "version": version, "bundle": bundle, "reason": reason}
+        said["evidence"] = canonical(evidence or {})
+        self.tables["model_registry"].append(said | {"at": at, "actor": actor, "id": len(self.tables)})
+        self._append("deployment", said, at, actor, None)
+
     def verify_journal(self) -> Check:
         count, fault = journal.broken_link(self.tables["system_events"])
         for event in self.rows("system_events", kind="decision"):

@@ -163,6 +163,22 @@ def test_the_journal_chains_decisions_and_commands(store):
     assert check.figure == "3 rows hold"
 
 
+def test_a_deployment_is_a_row_and_a_line_in_the_journal(store):
+    store.record_deployment(
+        "champion", "3", "ab" * 32, at=AT, actor="operator", reason="drill", evidence={"dsr": 0.96}
+    )
+    row = store.rows("model_registry", alias="champion")[0]
+    assert (row["version"], row["bundle"], row["actor"], row["reason"]) == (
+        "3",
+        "ab" * 32,
+        "operator",
+        "drill",
+    )
+    assert row["evidence"] == '{"dsr":0.96}'
+    assert store.rows("system_events")[0]["kind"] == "deployment"
+    assert store.verify_journal().verdict is True
+
+
 def test_equal_histories_have_equal_journals(store):
     """Timings of a run mean nothing; everything else is in the chain."""
     other = FakeStore()
