@@ -141,7 +141,9 @@ def _log(
 ) -> str:
     from acmf_core.store.mlflow_registry import MlflowRegistry
 
-    metrics = {k: float(v) for k, v in result.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    metrics = {
+        k: float(v) for k, v in result.items() if isinstance(v, (int, float)) and not isinstance(v, bool)
+    }
     registry = MlflowRegistry.open(settings.config.paths)
     artifacts = {file.suffix.removeprefix("."): file for file in files}
     return registry.log_run(name, params=parameters, metrics=metrics, artifacts=artifacts)

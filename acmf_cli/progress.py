@@ -4,7 +4,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 
 class ProgressBars:

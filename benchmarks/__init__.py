@@ -1,0 +1,1 @@
+"""Timings of the hot paths, on bars that anyone can make. `make bench`."""
