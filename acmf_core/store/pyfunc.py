@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from acmf_core.features import SCHEMA, Features
+from acmf_core.features import Features
 from acmf_core.models import Bundle
 
 OPEN_TIME: Final = "open_time"
@@ -37,10 +37,11 @@ class BundleModel:
         DataFrame (n, 3)
             p_long, p_short, p_neutral.
         """
+        schema = self.bundle.stack.schema
         times = pd.to_datetime(model_input[OPEN_TIME].to_numpy(), unit="us", utc=True).as_unit("us")
-        tabular = model_input[list(SCHEMA.tabular)].astype("float64")
+        tabular = model_input[list(schema.tabular)].astype("float64")
         tabular.index = pd.DatetimeIndex(times, name=OPEN_TIME)
-        probabilities = self.bundle.predict(Features(tabular[list(SCHEMA.sequence)], tabular, SCHEMA))
+        probabilities = self.bundle.predict(Features(tabular[list(schema.sequence)], tabular, schema))
         return probabilities.reset_index(drop=True)
 
 
