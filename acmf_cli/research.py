@@ -270,18 +270,15 @@ def _walked(
     settings: Settings, source: _Source, config: "WalkForwardConfig", *, quiet: bool
 ) -> "WalkForwardResult":
     from acmf_cli.progress import ProgressBars
-    from backtests.ledger import TrialLedger
     from backtests.walk_forward import walk_forward
 
-    state = Path(settings.config.paths.state)
     with ProgressBars(quiet=quiet) as bars:
         return walk_forward(
             source.market,
             config,
             features=source.features,
             base=_base(settings),
-            workdir=state / "walk_forward",
-            ledger=TrialLedger(state / "trials.jsonl"),
+            workdir=Path(settings.config.paths.state) / "walk_forward",
             symbol=settings.config.market.symbol,
             lake_versions=source.versions,
             progress=bars.report,

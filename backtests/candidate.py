@@ -89,10 +89,12 @@ class Candidate:
         config = self.fitted.config
         past = start - bar_span(config.encoder.window + LABEL_HISTORY)
         seen, seen_features = known_by(market, features, past, end)
-        found: dict[str, pd.DataFrame] = dict(self.fitted.stack.predictions(seen_features, CALIBRATIONS))
-        found |= self.fitted.baseline_predictions(seen_features, seen.candles)
+        found: dict[str, pd.DataFrame] = {
+            **self.fitted.stack.predictions(seen_features, CALIBRATIONS),
+            **self.fitted.baseline_predictions(seen_features, seen.candles),
+        }
         bars = trading_bars(seen, seen_features)
-        bars = bars.slice(int(np.searchsorted(bars.times, start)), bars.n)
+        bars = bars.slice(int(bars.times.searchsorted(start)), bars.n)
         if not bars.n:
             raise DataError(f"no bar between {start} and {end}", "load the bars, or move the window")
         predictions = {name: frame.loc[bars.times, list(PROBABILITIES)] for name, frame in found.items()}
@@ -141,7 +143,7 @@ class Candidate:
             labels=found.labels,
             losses=found.losses,
             simulation=runs[chosen],
-            simulations_by_calibration=dict(runs),
+            simulations_by_calibration={**runs},
         )
 
     def save(

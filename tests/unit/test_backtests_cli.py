@@ -76,10 +76,12 @@ def test_backtest_tells_folds_and_counts_and_keeps_the_ledger(home, monkeypatch,
     told = json.loads(out)
     assert set(told["metrics"]) == {"directional", "temperature", "tabular_only"}
     assert (len(told["folds"]), told["trials"], told["evaluations"]) == (1, 2, 3)
-    assert len((home / "state" / "trials.jsonl").read_text().splitlines()) == 1 + 3
-    code, out, _ = run(home, monkeypatch, capsys, "backtest", "--folds", "1")
+    ledger = home / "state" / "walk_forward" / "trials.jsonl"
+    assert len(ledger.read_text().splitlines()) == 1 + 3
+    code, out, _ = run(home, monkeypatch, capsys, "backtest", "--folds", "1", "--report", "pages/report.html")
     assert code == 0
     assert "3 evaluations" in out  # the same run again is no new trial
+    assert "BTCUSDT" in (home / "pages" / "report.html").read_text()
 
 
 def test_train_with_evidence_carries_what_the_gate_reads(home, monkeypatch, capsys):
