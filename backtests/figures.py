@@ -321,8 +321,8 @@ def plateau(trials: pd.DataFrame, names: Sequence[str], chosen: int) -> str:
 
     def panels(width: int, columns: int) -> str:
         rows = math.ceil(len(names) / columns)
-        height = 112 * rows
-        with mpl.rc_context(_STYLE | {"font.size": 10}):
+        height = 122 * rows
+        with mpl.rc_context(_STYLE | {"font.size": 10, "figure.constrained_layout.h_pad": 0.09}):
             figure = Figure(figsize=(width / 72, height / 72))
             grid = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
             for axes in grid[len(names) :]:

@@ -253,7 +253,7 @@ def _stress(view: Evidence) -> Check:
     return Check(
         _STRESS,
         double["net"] > 0 and late["net"] > 0,
-        f"2x cost {100 * double['total_return']:+.1f} %, one bar late {100 * late['total_return']:+.1f} %",
+        f"2x cost {100 * double['total_return']:+.2f} %, one bar late {100 * late['total_return']:+.2f} %",
         bound,
         f"a side earned {even['gross_bps']:.2f} bps before costs and cost {even['cost_bps']:.2f} bps",
         "trade less often, with more edge a trade",
