@@ -10,9 +10,7 @@ from production.daemon import replay
 def test_a_replay_on_postgresql_has_no_difference_and_goes_on_after_a_restart(empty_postgresql):
     for stop, ran in ((60, 60), (120, 60)):
         with SqlStore.open(empty_postgresql) as store:
-            result = replay(
-                market(), Standin(), store=store, params=PARAMS, **window(WARM, WARM + stop)
-            )
+            result = replay(market(), Standin(), store=store, params=PARAMS, **window(WARM, WARM + stop))
             assert (result.ran, result.differences) == (ran, 0), result.first_difference
             assert store.verify_journal().verdict is True
     assert result.trades > 3
