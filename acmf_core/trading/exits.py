@@ -1,7 +1,8 @@
 """Levels, fills of resting exits, and the decisions to leave at the next open."""
 
-import math
 from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from acmf_core.domain import BAR_US
 from acmf_core.trading.bars import Bar
@@ -30,19 +31,19 @@ Record = Any  # a row of a structured array
 @compiled
 def rounded_up(price: float, tick: float) -> float:
     """The next tick at or above a price."""
-    return float(math.ceil(price / tick - TICK_TOLERANCE)) * tick
+    return float(np.ceil(price / tick - TICK_TOLERANCE)) * tick
 
 
 @compiled
 def rounded_down(price: float, tick: float) -> float:
     """The next tick at or below a price."""
-    return float(math.floor(price / tick + TICK_TOLERANCE)) * tick
+    return float(np.floor(price / tick + TICK_TOLERANCE)) * tick
 
 
 @compiled
 def whole_steps(quantity: float, step: float) -> float:
     """A quantity rounded down to whole steps."""
-    return float(math.floor(quantity / step + STEP_TOLERANCE)) * step
+    return float(np.floor(quantity / step + STEP_TOLERANCE)) * step
 
 
 @compiled
@@ -80,7 +81,7 @@ def target_quantity(quantity: float, rules: Rules) -> float:
     """Half, rounded down to the step; all of it where either half would be below min quantity."""
     half = whole_steps(0.5 * quantity, rules.step)
     least = rules.min_quantity - STEP_TOLERANCE * rules.step
-    return half if half >= least and half > 0.0 and quantity - half >= least else quantity
+    return half if half >= least and half > 0.0 else quantity  # the rest is never the smaller part
 
 
 @compiled

@@ -164,6 +164,11 @@ def test_a_moved_stop_fills_with_the_reason_trailing():
     assert result.trades.iloc[0].reason == "trailing"
 
 
+def test_a_target_fills_once():
+    result = trade([UP, (10_300.0, 10_400.0, 10_300.0, 10_390.0), (10_390.0, 10_500.0, 10_390.0, 10_490.0)])
+    assert [e[3] for e in exits(result)] == ["target"]
+
+
 def test_a_stop_moves_only_to_a_better_level():
     result = trade([UP, (10_300.0, 10_400.0, 10_300.0, 10_390.0), (10_390.0, 10_390.0, 10_300.0, 10_390.0)])
     assert result.states[3].lots[0].stop == pytest.approx(10_250.0)  # 10,400 - 150
