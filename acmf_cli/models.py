@@ -172,9 +172,9 @@ def show_checks(checks: "Sequence[Check]") -> None:
     for number, check in enumerate(checks, start=1):
         mark = "not asked" if check.figure == "not asked" else _MARKS[check.verdict]
         colour = {True: "green", False: "red"}.get(check.verdict)
+        asked = f"  (asked: {check.bound})" if check.bound else ""
         click.echo(
-            f"{number:2}  {click.style(f'{mark:9}', fg=colour)}  {check.name:22} {check.figure}  "
-            f"(asked: {check.bound})"
+            f"{number:2}  {click.style(f'{mark:9}', fg=colour)}  {check.name:22} {check.figure}{asked}"
         )
         if check.detail:
             click.echo(f"{'':15} {check.detail}")
