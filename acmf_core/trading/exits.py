@@ -153,11 +153,10 @@ def trail_stops(state: Record, bar: Bar, rules: Rules) -> None:
 @compiled
 def leave_on_opposite_signal(state: Record, bar: Bar, signal: Signal, rules: Rules) -> None:
     """Close everything when the signal is against what is open, and confident enough."""
-    if signal.side == 0 or not reaches(signal.confidence, rules.opposite_min_confidence):
-        return
     for i in range(state.n_lots):
-        if state.lots[i].side == -signal.side:
-            request_exit(state, state.lots[i], OPPOSITE, bar.open_time)
+        lot = state.lots[i]
+        if lot.side * signal.side < 0 and reaches(signal.confidence, rules.opposite_min_confidence):
+            request_exit(state, lot, OPPOSITE, bar.open_time)
 
 
 @compiled

@@ -38,11 +38,9 @@ def cooled_down(state: Record, bar: Bar, limits: RegimeRules) -> bool:
 @compiled
 def has_capacity(state: Record, held: Exposure, signal: Signal, limits: RegimeRules) -> bool:
     """Gate 3: fewer staying lots than the regime allows, none on the other side, leaving or not."""
-    if state.n_lots == SLOTS:
-        return False  # live only: exits that the venue has not filled yet
-    if signal.side != 0 and state.n_lots > 0 and state.lots[0].side == -signal.side:
-        return False
-    return held.lots < limits.max_positions
+    other_side = signal.side * state.lots[0].side < 0  # all lots are of one side, an empty slot's is 0
+    full = state.n_lots == SLOTS  # live only: exits that the venue has not filled yet
+    return bool((held.lots < limits.max_positions) & (not other_side) & (not full))
 
 
 @compiled

@@ -91,10 +91,10 @@ def run(
     journal: Journal,
     counts: Counts,
 ) -> tuple[int, Counts]:
-    """Step through the bars from `first` on, until the last or until a table of the journal is full.
+    """Step through the bars until the last, or until a table of the journal is full.
 
-    `states` (1,) is carried; checkpoints[k] becomes the state before bar k * CHECKPOINT_BARS. Returns the
-    next bar and what has been counted by then.
+    `states` (1,) is carried; checkpoints[k] becomes the state before bar k * CHECKPOINT_BARS of the whole
+    run, of which bar 0 here is bar `first`. Returns the bars done and what has been counted by then.
     """
     state = states[0]
     events = scratch[0]
@@ -103,25 +103,27 @@ def run(
     most_orders = len(orders) - MOST_ORDERS
     most_fills = len(fills) - MOST_FILLS
     most_trades = len(trades) - MOST_TRADES
-    n = len(bars.open_time)
-    i = first
-    while i < n and n_orders <= most_orders and n_fills <= most_fills and n_trades <= most_trades:
-        if i % CHECKPOINT_BARS == 0:
-            checkpoints[i // CHECKPOINT_BARS] = states[0]
+    done = 0
+    for i in range(len(bars.open_time)):
+        if n_orders > most_orders or n_fills > most_fills or n_trades > most_trades:
+            break
+        if (first + i) % CHECKPOINT_BARS == 0:
+            checkpoints[(first + i) // CHECKPOINT_BARS] = states[0]
         bar = bar_at(bars, i)
         signal = routed(probabilities[i, 0], probabilities[i, 1], probabilities[i, 2], rules)
 
         decision = step_bar(state, bar, signal, rules, events)
 
-        for k in range(events.n_orders):
-            orders[n_orders + k] = events.orders[k]
-        for k in range(events.n_fills):
-            fills[n_fills + k] = events.fills[k]
-        for k in range(events.n_trades):
-            trades[n_trades + k] = events.trades[k]
-        n_orders += events.n_orders
-        n_fills += events.n_fills
-        n_trades += events.n_trades
+        if events.n_orders + events.n_fills > 0:
+            for k in range(events.n_orders):
+                orders[n_orders + k] = events.orders[k]
+            for k in range(events.n_fills):
+                fills[n_fills + k] = events.fills[k]
+            for k in range(events.n_trades):
+                trades[n_trades + k] = events.trades[k]
+            n_orders += events.n_orders
+            n_fills += events.n_fills
+            n_trades += events.n_trades
         trips += state.stopped == 1 and state.bars_stopped == 0
         out.equity[i] = state.equity
         out.gates[i] = decision.gates
@@ -133,8 +135,8 @@ def run(
         out.confidences[i] = signal.confidence
         out.stopped[i] = state.stopped != 0
         out.open_lots[i] = state.n_lots
-        i += 1
-    return i, Counts(n_orders, n_fills, n_trades, trips)
+        done += 1
+    return done, Counts(n_orders, n_fills, n_trades, trips)
 
 
 def looped(
@@ -143,15 +145,27 @@ def looped(
     """Run the loop over all bars from a state."""
     record = start.record
     checkpoints = np.empty(-(-bars.n // CHECKPOINT_BARS), dtype=STATE_DTYPE)
-    journal = Journal(*(np.empty(_FIRST_ROWS, dtype) for dtype in (ORDER_DTYPE, FILL_DTYPE, TRADE_DTYPE)))
+    rows = max(_FIRST_ROWS, bars.n // 4)  # untouched memory costs nothing
+    journal = Journal(*(np.empty(rows, dtype) for dtype in (ORDER_DTYPE, FILL_DTYPE, TRADE_DTYPE)))
     counts = Counts(0, 0, 0, 0)
-    done = 0
-    while True:
+    first = 0
+    while first < bars.n:
+        rest = bars.slice(first, bars.n)
+        written = Outputs._make(column[first:] for column in out)
         done, counts = run(
-            done, bars, probabilities, rules, record, no_events(), checkpoints, out, journal, counts
+            first,
+            rest,
+            probabilities[first:],
+            rules,
+            record,
+            no_events(),
+            checkpoints,
+            written,
+            journal,
+            counts,
         )
-        if done == bars.n:
-            break
-        journal = Journal(*(np.concatenate([rows, np.empty_like(rows)]) for rows in journal))
+        first += done
+        if first < bars.n:
+            journal = Journal(*(np.concatenate([table, np.empty_like(table)]) for table in journal))
     used = Journal(*(rows[:n] for rows, n in zip(journal, counts, strict=False)))
     return Looped(used, int(counts.trips), TradingState(record), checkpoints)
