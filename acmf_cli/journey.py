@@ -177,7 +177,7 @@ class Journey:
             )
             tested = plan.folds * plan.test_days
             say(
-                f"{plan.folds} folds, each: train on {plan.train_days} days, tune {_TUNE.trials} trials inside "
+                f"{plan.folds} folds, each: train on {plan.train_days} days, {_TUNE.trials} trials inside "
                 f"them, trade the next {plan.test_days}; {tested} days out of sample"
             )
         return result
@@ -230,10 +230,11 @@ class Journey:
             from production import daemon
 
             end = int(microseconds(market.candles.index[-1:])[0]) + BAR_US
-            with SqlStore.open(self.home / "replay.db") as store:
+            model = Bundle.load(bundle)
+            with SqlStore.open(self.home / f"replay-{model.hash[:12]}.db") as store:
                 replayed = daemon.replay(
                     market,
-                    Bundle.load(bundle),
+                    model,
                     start=end - REPLAY_DAYS * DAY_US,
                     end=end,
                     store=store,
@@ -430,7 +431,7 @@ class Journey:
                 }
                 for name, found in evidence["by_calibration"].items()
             },
-            "log_loss": evidence["losses"],
+            "log_loss": {name: scores["log_loss"] for name, scores in evidence["losses"].items()},
             "gate": {
                 "promoted": assessment.passed,
                 "summary": assessment.summary,
