@@ -289,8 +289,29 @@ class Journey:
                 override_reason="" if assessment.passed else OVERRIDE,
                 bundle=assessment.hash,
             )
-            say(str(page))
+            run = self._log_run(evidence, assessment, replayed, Path(page))
+            say(f"{page}; MLflow run {run[:8]} in {self.home}/mlflow.db")
         return Path(page)
+
+    def _log_run(
+        self, evidence: dict[str, Any], assessment: "Assessment", replayed: "ReplayResult", page: Path
+    ) -> str:
+        """The run's settings, figures and page, in the demo's own MLflow."""
+        from acmf_core.config import PathsConfig
+        from acmf_core.store.mlflow_registry import MlflowRegistry
+
+        own = evidence["by_calibration"][evidence["calibration"]]
+        figures = {f"record_{name}": value for name, value in own["performance"].items()}
+        figures |= {f"log_loss_{name}": scores["log_loss"] for name, scores in evidence["losses"].items()}
+        figures |= {f"seconds_{name.replace(' ', '_')}": value for name, value in self.seconds.items()}
+        figures |= {"replay_differences": replayed.differences, "promoted": float(assessment.passed)}
+        return MlflowRegistry.open(PathsConfig(state=str(self.home))).log_run(
+            "demo",
+            params={"symbol": self.symbol, "train": _TRAIN.fingerprint, "bundle": assessment.hash},
+            metrics=figures,
+            artifacts={"report": page},
+            tags={"synthetic": str(self._synthetic).lower()},
+        )
 
     # --- where the bars come from -----------------------------------------------------------------
 

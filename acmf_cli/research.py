@@ -253,6 +253,8 @@ def _candidate(
 def _walk_forward_config(
     settings: Settings, quick: bool, folds: int | None, trials: int | None
 ) -> "WalkForwardConfig":
+    from acmf_core.config import WalkForwardConfig
+
     config = settings.config
     tuning = config.tune
     changes: dict[str, Any] = {"train": _train_config(settings, quick)}
@@ -263,7 +265,7 @@ def _walk_forward_config(
         changes["folds"] = folds
     if trials:
         tuning = tuning.model_copy(update={"trials": trials})
-    return config.walk_forward.model_copy(update=changes | {"tune": tuning})
+    return WalkForwardConfig(**(config.walk_forward.model_dump() | changes), tune=tuning)
 
 
 def _walked(

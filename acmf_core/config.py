@@ -162,7 +162,7 @@ class TuneConfig(Section):
     max_drawdown: float = Field(0.25, gt=0, le=1)
 
 
-class WalkForwardConfig(Section):
+class WalkForwardSection(Section):
     """Folds in time. The last `holdout_days` are touched once, by the promotion report."""
 
     folds: int = Field(6, ge=1)
@@ -173,6 +173,11 @@ class WalkForwardConfig(Section):
     engine: str = Field("local", pattern=r"^(local|dask://.+)$")
     workers: int = Field(2, ge=1)
     equity: float = Field(10_000.0, gt=0)
+
+
+class WalkForwardConfig(WalkForwardSection):
+    """One walk-forward: its folds, and what is trained and tuned in each."""
+
     train: TrainConfig = TrainConfig()
     tune: TuneConfig = TuneConfig()
 
@@ -186,7 +191,7 @@ class Config(Section):
     sources: SourcesConfig = SourcesConfig()
     train: TrainConfig = TrainConfig()
     tune: TuneConfig = TuneConfig()
-    walk_forward: WalkForwardConfig = WalkForwardConfig()
+    walk_forward: WalkForwardSection = WalkForwardSection()
 
     @classmethod
     def from_values(cls, values: dict[str, Any], *, source: str = "acmf.toml") -> "Config":

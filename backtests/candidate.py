@@ -15,6 +15,7 @@ from acmf_core.models import Fitted, evaluate, fit, label
 from acmf_core.models.calibration import Kind
 from acmf_core.trading import Bars, SimulationResult, TradeParams, simulate, trading_bars
 from backtests.engine import Progress
+from backtests.provenance import code_commit
 from backtests.tune import TuneResult, tune
 
 CALIBRATIONS: Final[tuple[Kind, ...]] = ("directional", "temperature")
@@ -146,16 +147,14 @@ class Candidate:
             simulations_by_calibration={**runs},
         )
 
-    def save(
-        self, path: Path, *, evidence: dict[str, Any], lake_versions: dict[str, int], commit: str = ""
-    ) -> Path:
-        """Write the bundle with these parameters."""
+    def save(self, path: Path, *, evidence: dict[str, Any], lake_versions: dict[str, int]) -> Path:
+        """Write the bundle with these parameters and the commit of the code that made it."""
         return self.fitted.save(
             path,
             params=self.params.to_dict(),
             evidence=evidence,
             lake_versions=lake_versions,
-            commit=commit,
+            commit=code_commit(),
         )
 
 
