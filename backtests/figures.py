@@ -123,17 +123,17 @@ def equity(lines: Sequence[Line], edges: Sequence[pd.Timestamp]) -> str:
             values = line.values.clip(lower=1e-4)
             low, high = min(low, float(values.min())), max(high, float(values.max()))
             axes.plot(
-                _days(values.index), values.to_numpy(), color=line.colour,
+                days(values.index), values.to_numpy(), color=line.colour,
                 linewidth=2.2 if line.front else 1.4, zorder=3 if line.front else 2,
             )  # fmt: skip
         axes.axhline(1.0, color=MUTED, linewidth=0.8, zorder=1)
         ticks = growth_ticks(low, high)
         axes.set_ylim(min(low, ticks[0]) * 0.985, max(high, ticks[-1]) * 1.015)
-        axes.set_yticks(ticks, [_gain(tick) for tick in ticks])
+        axes.set_yticks(ticks, [gain(tick) for tick in ticks])
         axes.set_yticks([], minor=True)
-        _time_axis(axes, wide)
+        time_axis(axes, wide)
         for edge in edges:
-            axes.axvline(_days(pd.DatetimeIndex([edge]))[0], color=GRID, linewidth=1.0, linestyle=(0, (3, 3)))
+            axes.axvline(days(pd.DatetimeIndex([edge]))[0], color=GRID, linewidth=1.0, linestyle=(0, (3, 3)))
 
     return both(draw, 330, narrow_height=260)
 
@@ -156,7 +156,7 @@ def growth_ticks(low: float, high: float) -> list[float]:
     return ticks if len(ticks) <= 8 else ticks[:: math.ceil(len(ticks) / 8)]
 
 
-def _gain(multiple: float) -> str:
+def gain(multiple: float) -> str:
     if multiple >= 10:
         return f"x {multiple:,.0f}"
     percent = 100 * (multiple - 1)
@@ -172,14 +172,14 @@ def drawdowns(lines: Sequence[Line]) -> str:
 
     def draw(axes: Axes, wide: bool) -> None:
         for line in lines:
-            x, y = _days(line.values.index), 100 * line.values.to_numpy()
+            x, y = days(line.values.index), 100 * line.values.to_numpy()
             if line.front:
                 axes.fill_between(x, y, 0, color=line.colour, alpha=0.18, linewidth=0)
             axes.plot(x, y, color=line.colour, linewidth=1.8 if line.front else 1.2)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %".replace("-", MINUS))
         axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
         axes.set_ylim(top=0)
-        _time_axis(axes, wide)
+        time_axis(axes, wide)
 
     return both(draw, 190, narrow_height=160)
 
@@ -350,12 +350,12 @@ def _percent(value: float, _: int) -> str:
     return f"{100 * value:.0f} %"
 
 
-def _days(index: Any) -> Any:
+def days(index: Any) -> Any:
     """Times as matplotlib's days, without their zone (all are UTC)."""
     return date2num(pd.DatetimeIndex(index).tz_localize(None).to_pydatetime())
 
 
-def _time_axis(axes: Axes, wide: bool) -> None:
+def time_axis(axes: Axes, wide: bool) -> None:
     locator = AutoDateLocator(minticks=3, maxticks=9 if wide else 5)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))

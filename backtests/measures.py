@@ -51,7 +51,9 @@ def measured(result: WalkForwardResult, name: str, simulation: SimulationResult,
         "sharpe": _sharpe(days, simulation, result, seed),
         "superior": _superior(days, simulation, result, seed),
         "direction": _direction(result, name, seed),
-        "reliability": _reliability(result, name, seed),
+        "reliability": reliability(
+            result.by_calibration[name], result.labels, result.config.train.labels.horizon_bars, seed
+        ),
         "months": _months(simulation),
         "stress": _stress(result, name, simulation),
         "gates": activity.gate_funnel(simulation),
@@ -144,17 +146,17 @@ def _superior(
     return found
 
 
-def _known(result: WalkForwardResult, name: str) -> tuple[Any, Any, Any]:
+def _known(predictions: pd.DataFrame, labels: pd.DataFrame) -> tuple[Any, Any, Any]:
     """Probabilities, class codes and times (microseconds) of the bars that have all three."""
-    frame = result.by_calibration[name].dropna()
-    frame = frame[frame.index.isin(result.labels.index)]
-    outcomes = result.labels.loc[frame.index, "y"].to_numpy(np.int64)
+    frame = predictions.dropna()
+    frame = frame[frame.index.isin(labels.index)]
+    outcomes = labels.loc[frame.index, "y"].to_numpy(np.int64)
     times = pd.DatetimeIndex(frame.index).as_unit("us").asi8
     return frame.to_numpy(np.float64), outcomes, times
 
 
 def _direction(result: WalkForwardResult, name: str, seed: int) -> dict[str, Any]:
-    found = direction(*_known(result, name), seed=seed)
+    found = direction(*_known(result.by_calibration[name], result.labels), seed=seed)
     return {
         "n": found.n,
         "days": found.days,
@@ -164,10 +166,12 @@ def _direction(result: WalkForwardResult, name: str, seed: int) -> dict[str, Any
     }
 
 
-def _reliability(result: WalkForwardResult, name: str, seed: int) -> dict[str, Any]:
+def reliability(
+    predictions: pd.DataFrame, labels: pd.DataFrame, horizon_bars: int, seed: int = 7
+) -> dict[str, Any]:
     """Calibration of the top class on every (h + 1)-th prediction: overlapping labels are not facts."""
-    every = result.config.train.labels.horizon_bars + 1
-    probabilities, outcomes, _ = _known(result, name)
+    every = horizon_bars + 1
+    probabilities, outcomes, _ = _known(predictions, labels)
     found = calibration(probabilities[::every], outcomes[::every], seed=seed)
     return {
         "n": found.n,

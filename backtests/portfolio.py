@@ -18,7 +18,7 @@ from acmf_core.trading import Bars
 if TYPE_CHECKING:
     from vectorbt import Portfolio
 
-HEADROOM = 20.0  # times the equity, lent to vectorbt for the execution: it has no leverage of its own
+HEADROOM = 20.0  # times the equity or the largest position, lent to vectorbt: it has no leverage of its own
 
 
 def portfolio(bars: Bars, fills: pd.DataFrame, equity: float) -> "Portfolio":
@@ -81,19 +81,20 @@ def _executed(fills: pd.DataFrame, row: np.ndarray, equity: float) -> np.ndarray
 
     signed = fills["side"].to_numpy(dtype=np.float64) * fills["quantity"].to_numpy(dtype=np.float64)
     price = fills["price"].to_numpy(dtype=np.float64)
+    largest = float(np.abs(np.cumsum(signed) * price).max())  # a record may have grown far beyond its start
     executed = vectorbt.Portfolio.from_orders(
         pd.Series(price),
         size=signed,
         price=price,
         fixed_fees=fills["fee"].to_numpy(dtype=np.float64),
-        init_cash=(1.0 + HEADROOM) * equity,
+        init_cash=equity + HEADROOM * max(equity, largest),
         allow_partial=False,
     )
     records = executed.order_records.copy()
     if len(records) != len(fills):
         raise DataError(
             f"vectorbt executed {len(records)} of {len(fills)} fills",
-            f"the position outgrew {HEADROOM:g} times the equity: check max_leverage and the losses",
+            f"even {HEADROOM:g} times the largest position was too little cash: check the losses",
         )
     records["idx"] = row[records["idx"]]
     return records

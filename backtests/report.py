@@ -24,8 +24,8 @@ from backtests.walk_forward import WalkForwardResult
 
 COLUMNS_SHOWN: Final = 18  # of the feature importance
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-_ENCODER: Final = "Mamba state (128 values)"
-_NAMES: Final = {
+ENCODER: Final = "Mamba state (128 values)"
+NAMES: Final = {
     "directional": "this model, fully calibrated",
     "temperature": "this model, temperature only",
     "tabular_only": "tabular-only model",
@@ -116,8 +116,8 @@ def _context(
     override_reason: str,
 ) -> dict[str, Any]:
     view = evidence["by_calibration"][evidence["calibration"]]
-    lines = _lines(result, evidence)
-    importance = _importance(result)
+    lines = growth_lines(result)
+    importance = gain_shares([fold.model for fold in result.folds])
     return {
         "e": evidence,
         "v": view,
@@ -133,7 +133,7 @@ def _context(
         "no_trades": story.no_trades(),
         "skill_note": story.skill(evidence),
         "stop_note": story.stops(view),
-        "encoder_share": dict(importance).get(_ENCODER, 0.0),
+        "encoder_share": dict(importance).get(ENCODER, 0.0),
         "luck": tables.luck(evidence, view),
         "months": tables.months(view["months"]),
         "stress": tables.stress(view["stress"]),
@@ -159,33 +159,33 @@ def _pictures(
     starts = [fold.test_start for fold in result.folds][1:]
     depth = [Line(line.name, drawdown(line.values, 1.0), line.colour, line.front) for line in lines[:2]]
     trades, kept, tuning = result.simulation.trades, view["reliability"], evidence["tuning"]
-    scores = [(_NAMES.get(name, name), row["log_loss"]) for name, row in evidence["losses"].items()]
+    scores = [(NAMES.get(name, name), row["log_loss"]) for name, row in evidence["losses"].items()]
     return {
         "equity": figures.equity(lines, starts),
         "drawdown": figures.drawdowns(depth),
         "funnel": figures.funnel(view["gates"]["gates"], view["gates"]["bars"]),
         "reliability": figures.reliability(kept["confidence"], kept["accuracy"], kept["count"]),
         "results": figures.results((trades["net"] / trades["risk"]).to_numpy()) if len(trades) else "",
-        "losses": figures.losses(scores, _NAMES[evidence["calibration"]]) if scores else "",
+        "losses": figures.losses(scores, NAMES[evidence["calibration"]]) if scores else "",
         "importance": figures.importance(importance[:COLUMNS_SHOWN]) if importance else "",
         "logits": "" if tuning["reason"] else figures.logits(tuning["logits"], tuning["logit_edges"]),
         "plateau": _plateau(result),
     }
 
 
-def _lines(result: WalkForwardResult, evidence: Mapping[str, Any]) -> list[Line]:
+def growth_lines(result: WalkForwardResult) -> list[Line]:
     """Daily growth of the model, the coin, the tabular-only model, and the other calibration."""
     start = float(result.bars.open[0])
     held = daily_returns(pd.Series(result.bars.close, index=result.bars.times), start)
-    chosen = evidence["calibration"]
+    chosen = result.config.train.calibration
     lines = [
-        Line(_NAMES[chosen], _growth(result.simulation), figures.OWN, front=True),
+        Line(NAMES[chosen], _growth(result.simulation), figures.OWN, front=True),
         Line("holding the coin", (1 + held).cumprod(), figures.HOLD),
-        Line(_NAMES["tabular_only"], _growth(result.tabular_simulation), figures.RIVAL),
+        Line(NAMES["tabular_only"], _growth(result.tabular_simulation), figures.RIVAL),
     ]
     if chosen != "directional":
         honest = result.simulations_by_calibration["directional"]
-        lines.append(Line(_NAMES["directional"], _growth(honest), figures.OTHER))
+        lines.append(Line(NAMES["directional"], _growth(honest), figures.OTHER))
     return lines
 
 
@@ -199,15 +199,16 @@ def _legend(line: Line) -> dict[str, Any]:
     return {"name": line.name, "colour": colour, "total": float(line.values.iloc[-1]) - 1}
 
 
-def _importance(result: WalkForwardResult) -> list[tuple[str, float]]:
-    """Mean share of the gain over the folds, the hidden states taken together, largest first."""
+def gain_shares(models: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
+    """Mean share of the gain over some fits (`Fitted.summary()`), the hidden states taken together,
+    largest first."""
     shares: dict[str, float] = {}
-    for fold in result.folds:
-        gains = fold.model.get("importance", {})
+    for model in models:
+        gains = model.get("importance", {})
         total = sum(gains.values())
         for name, gain in gains.items():
-            key = _ENCODER if name.startswith("hidden_") else name
-            shares[key] = shares.get(key, 0.0) + gain / total / len(result.folds)
+            key = ENCODER if name.startswith("hidden_") else name
+            shares[key] = shares.get(key, 0.0) + gain / total / len(models)
     return sorted(shares.items(), key=lambda item: -item[1])
 
 
