@@ -49,11 +49,13 @@ def daily_sharpe(open_time: Any, equity: Any, start: float) -> float:
     returns = np.empty(n)
     days = 0
     before = start
+    midnight = (open_time[0] // DAY_US + 1) * DAY_US if n else 0
     for i in range(n):
-        if i == n - 1 or open_time[i + 1] // DAY_US != open_time[i] // DAY_US:
+        if i == n - 1 or open_time[i + 1] >= midnight:
             returns[days] = equity[i] / before - 1.0 if before > 0.0 else 0.0
             before = equity[i]
             days += 1
+            midnight += DAY_US
     if days < 2:
         return 0.0
     mean = 0.0
@@ -74,7 +76,8 @@ def worst_drawdown(equity: Any, start: float) -> float:
     worst = 0.0
     for i in range(len(equity)):
         peak = max(peak, equity[i])
-        worst = max(worst, (peak - equity[i]) / peak)
+        if peak - equity[i] > worst * peak:
+            worst = (peak - equity[i]) / peak
     return worst
 
 
