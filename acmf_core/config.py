@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from acmf_core.domain import SymbolRules
 from acmf_core.errors import ConfigError
 from acmf_core.fingerprint import fingerprint
 
@@ -38,6 +39,13 @@ class MarketConfig(Section):
     min_quantity: float = Field(0.001, gt=0)
     min_notional: float = Field(100.0, ge=0)
     max_market_quantity: float = Field(120.0, gt=0)
+
+    @property
+    def rules(self) -> SymbolRules:
+        """The venue's filters of the symbol."""
+        return SymbolRules(
+            self.symbol, self.tick, self.step, self.min_quantity, self.min_notional, self.max_market_quantity
+        )
 
 
 class PathsConfig(Section):
@@ -93,9 +101,9 @@ class EncoderConfig(Section):
     window: int = Field(192, ge=8)
     target_share: float = Field(0.5, ge=0, le=1, description="last part of a training window that is targets")
     epochs: int = Field(8, ge=1)
-    stride: int = Field(32, ge=1, description="bars between training windows")
+    stride: int = Field(64, ge=1, description="bars between training windows")
     batch: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(5e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)
     patience: int = Field(3, ge=1)
@@ -146,7 +154,7 @@ class TrainConfig(Section):
         values: dict[str, Any] = {
             "profile": "quick",
             "min_days_c": 20.0,
-            "encoder": EncoderConfig(n_layers=1, epochs=3),
+            "encoder": EncoderConfig(n_layers=1, epochs=3, stride=32, learning_rate=1e-3),
             "stack": StackConfig(rounds=250, early_stopping=25, learning_rate=0.06, bootstraps=3),
         }
         return cls(**(values | changes))
