@@ -6,10 +6,9 @@ interrupted one over the same input goes on: the lake merges, folds and training
 
 import json
 import shutil
-import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from acmf_cli.demo_bars import BarSource, Say
+from acmf_cli.demo_table import show
 from acmf_cli.progress import ProgressBars
 from acmf_core.config import Config, TrainConfig, TuneConfig, WalkForwardConfig
-from acmf_core.domain import BAR_US, BARS_PER_DAY, DAY_US, SymbolRules
-from acmf_core.errors import DataError, VenueUnavailable
+from acmf_core.domain import BAR_US, BARS_PER_DAY, DAY_US
+from acmf_core.errors import DataError
 from acmf_core.fingerprint import file_hash, fingerprint
 
 if TYPE_CHECKING:
     from acmf_core.features import Features, MarketData
-    from acmf_core.lake import Lake
     from acmf_core.trading import TradeParams
     from backtests.candidate import Candidate, HeldOut
     from backtests.walk_forward import WalkForwardResult
@@ -36,12 +36,8 @@ MARK = "journey.json"
 LEDGER = "trials.jsonl"
 WARMUP_DAYS = 136  # the longest window that a feature looks back
 REPLAY_DAYS = 30
-ARCHIVE_DAYS = 730
-SYNTHETIC_DAYS = 500
-SYNTHETIC_SEED = 2020
 STAGES = 8
 OVERRIDE = "the demo runs its quick model in paper so that there is something to see"
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -129,10 +125,8 @@ class Journey:
             from acmf_core.lake import Lake
 
             lake = Lake(self.home / "lake")
-            if candles is not None:
-                self._import(lake, candles, funding, say)
-            elif synthetic or not self._pulled(lake):
-                self._synthesise(lake)
+            source = BarSource(self.config, lake, self.home, quiet=self.quiet)
+            self.symbol = source.fill(candles=candles, funding=funding, synthetic=synthetic, say=say)
             market = load_market(lake, self.symbol)
             first, last = market.candles.index[0], market.candles.index[-1]
             known = "with funding" if market.funding is not None else "no funding rates"
@@ -313,58 +307,7 @@ class Journey:
             tags={"synthetic": str(self._synthetic).lower()},
         )
 
-    # --- where the bars come from -----------------------------------------------------------------
-
-    def _import(self, lake: "Lake", candles: Path, funding: Path | None, say: Say) -> None:
-        from acmf_core.collect.history import warmup_bars
-        from acmf_core.collect.importer import read_candles, read_funding
-        from acmf_core.lake.tables import candle_rows, funding_rows
-
-        self.symbol = self.config.market.symbol
-        read = read_candles(candles, min_bars=warmup_bars())
-        say(f"{candles.name}: " + ", ".join(f"{ours} <- {theirs}" for ours, theirs in read.mapping.items()))
-        for note in read.notes:
-            say(note)
-        paid = read_funding(funding) if funding is not None else None
-        lake.merge("candles", candle_rows(read.frame, self.symbol), source=candles.name)
-        if paid is not None:
-            lake.merge("funding", funding_rows(paid.frame, self.symbol), source=Path(str(funding)).name)
-
-    def _pulled(self, lake: "Lake") -> bool:
-        """Whether the archive has delivered; False where a person chose the synthetic market instead."""
-        from acmf_core.collect.archive import Archive
-        from acmf_core.collect.pull import pull_candles, pull_funding
-        from acmf_core.execution.clock import SystemClock
-        from acmf_core.lake.merging import as_stamp
-
-        self.symbol = self.config.market.symbol
-        now, sources = SystemClock().now(), self.config.sources
-        since, until = (as_stamp(t).floor("D") for t in (now - ARCHIVE_DAYS * DAY_US, now))
-        archive = Archive(
-            sources.archive_base_url,
-            self.home / "archive",
-            connections=sources.archive_connections,
-            timeout_s=sources.archive_timeout_s,
-        )
-        try:
-            with archive, self._bars() as bars:
-                pull_candles(lake, archive, self.symbol, since, until, progress=bars.report)
-                pull_funding(lake, archive, self.symbol, since, until, progress=bars.report)
-        except VenueUnavailable as error:
-            offer = "your own bars: make demo CANDLES=bars.parquet; a made-up market: make demo SYNTHETIC=1"
-            if self.quiet or not sys.stdin.isatty():
-                raise VenueUnavailable(error.cause, offer) from error
-            click.echo(f"acmf: {error.cause}; {offer}", err=True)
-            if not click.confirm("Run on the synthetic market now?", err=True):
-                raise VenueUnavailable(error.cause, offer) from error
-            return False
-        return True
-
-    def _synthesise(self, lake: "Lake") -> None:
-        from acmf_core.collect.synthetic import SYMBOL, store_synthetic, synthetic_market
-
-        self.symbol = SYMBOL
-        store_synthetic(lake, synthetic_market(SYNTHETIC_DAYS * BARS_PER_DAY, SYNTHETIC_SEED))
+    # --- small things ------------------------------------------------------------------------------
 
     @property
     def _synthetic(self) -> bool:
@@ -375,16 +318,7 @@ class Journey:
     def _base(self) -> "TradeParams":
         from acmf_core.trading import TradeParams
 
-        market = self.config.market
-        rules = SymbolRules(
-            market.symbol,
-            market.tick,
-            market.step,
-            market.min_quantity,
-            market.min_notional,
-            market.max_market_quantity,
-        )
-        return TradeParams().with_rules(rules)
+        return TradeParams().with_rules(self.config.market.rules)
 
     # --- starting, going on, ending ---------------------------------------------------------------
 
@@ -412,7 +346,7 @@ class Journey:
         mark = _read_mark(self.home / MARK) or {}
         (self.home / MARK).write_text(json.dumps(mark | {"finished": True}))
         if not self.quiet:
-            _show(summary)
+            show(summary)
 
     def _bars(self) -> ProgressBars:
         return ProgressBars(quiet=self.quiet)
@@ -482,52 +416,3 @@ def _read_mark(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return mark
-
-
-def _show(summary: dict[str, Any]) -> None:
-    """The final table: what was there, what it would have earned, what the gate says, how long it took."""
-    rows: list[tuple[str, str]] = [
-        (
-            "market",
-            f"{summary['symbol']}, {summary['bars']:,} bars, {summary['first_bar']} to {summary['last_bar']}",
-        )
-    ]
-    for name, found in summary["calibrations"].items():
-        label = "the demo's choice, more trades" if name == "temperature" else "fully calibrated"
-        rows.append((f"out of sample, {name}", f"{_earned(found)}  ({label})"))
-    losses = summary["log_loss"]
-    rows += [
-        ("log-loss", ", ".join(f"{name} {value:.4f}" for name, value in losses.items())),
-        (
-            "paper replay",
-            "{cycles:,} cycles, {trades} trades, {differences} differences from the backtest".format(
-                **summary["replay"]
-            ),
-        ),
-        ("verdict of the gate", "PROMOTED" if summary["gate"]["promoted"] else "REFUSED"),
-        ("", summary["gate"]["summary"]),
-        ("seconds", ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds"].items())),
-        ("report", summary["report"]),
-    ]
-    if summary["synthetic"]:
-        rows.insert(
-            0, ("SYNTHETIC MARKET", "made up by a program; nothing here says anything about a real one")
-        )
-    width = max(len(name) for name, _ in rows)
-    click.echo()
-    for name, text in rows:
-        first, *rest = textwrap.wrap(text, 96) or [""]
-        click.echo(f"{name:{width}}  {first}")
-        for line in rest:
-            click.echo(" " * (width + 2) + line)
-
-
-def _earned(found: dict[str, Any]) -> str:
-    if not found["trades"]:
-        return "no trades"
-    sharpe = found["sharpe_daily_annualised"]
-    ratio = "-" if sharpe is None else f"{sharpe:.2f}"
-    return (
-        f"{found['trades']} trades, {found['total_return']:+.2%}, drawdown {found['max_drawdown']:.2%}, "
-        f"Sharpe {ratio}"
-    )
