@@ -11,6 +11,7 @@ from acmf_core.errors import AcmfError, ConfigError
 from production.settings import Settings
 
 FOLDER = Path("notebooks")
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @click.command()
@@ -54,6 +55,8 @@ def find(name: str) -> Path:
     hits = [p for p in candidates if p.stem == name or p.stem.startswith(f"{name}_")]
     if len(hits) == 1:
         return hits[0]
+    if hits:
+        raise ConfigError(f'"{name}" fits {len(hits)} notebooks', ", ".join(p.stem for p in hits))
     known = ", ".join(p.stem for p in candidates) or f"none under {FOLDER.resolve()}"
     raise ConfigError(f'no notebook "{name}"', f"known: {known}")
 
@@ -90,6 +93,7 @@ def execute(
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     folder.mkdir(parents=True, exist_ok=True)
     known = papermill.inspect_notebook(str(source))
@@ -100,19 +104,26 @@ def execute(
         )
     aside = folder / f".{source.stem}.running.ipynb"
     result_file = folder / f"{source.stem}.result.json"
-    result_file.unlink(missing_ok=True)
+    failed = folder / f"{source.stem}.failed.ipynb"
+    for stale in (result_file, failed):
+        stale.unlink(missing_ok=True)
     inner = parameters | ({"result_path": str(result_file.resolve())} if "result_path" in known else {})
     try:
         papermill.execute_notebook(
-            str(source), str(aside), parameters=inner, kernel_name="python3", progress_bar=not quiet
+            str(source),
+            str(aside),
+            parameters=inner,
+            kernel_name="python3",
+            progress_bar=not quiet,
+            config=Config({"KernelManager": {"transport": "ipc"}}),  # TCP is open to others on the machine
         )
     except PapermillExecutionError as error:
-        failed = folder / f"{source.stem}.failed.ipynb"
         aside.replace(failed)
         raise _cell_error(error, source, failed) from None
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    _drop_progress(aside)
     page = _page(aside, folder / f"{source.stem}.html")
     executed = aside.replace(folder / f"{source.stem}.ipynb")
     result = json.loads(result_file.read_text()) if result_file.is_file() else {}
@@ -125,6 +136,16 @@ def _cell_error(error: Any, source: Path, failed: Path) -> AcmfError:
     text = error.evalue.splitlines()[0] if error.evalue else error.ename
     named = text if kind is not AcmfError else f"{error.ename}: {text}"
     return kind(f"{source.stem} failed in cell {error.exec_count}: {named}", f"open {failed}")
+
+
+def _drop_progress(executed: Path) -> None:
+    """Take out the progress bars: their widgets died with the kernel and would show as "0%"."""
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [out for out in cell["outputs"] if _WIDGET not in out.get("data", {})]
+    notebook["metadata"].pop("widgets", None)
+    executed.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _page(executed: Path, target: Path) -> Path:

@@ -172,20 +172,9 @@ def _utc(day: datetime | None) -> "pd.Timestamp | None":
 
 def _base(settings: Settings) -> "TradeParams":
     """The default parameters with the configured venue filters."""
-    from acmf_core.domain import SymbolRules
     from acmf_core.trading import TradeParams
 
-    market = settings.config.market
-    return TradeParams().with_rules(
-        SymbolRules(
-            symbol=market.symbol,
-            tick=market.tick,
-            step=market.step,
-            min_quantity=market.min_quantity,
-            min_notional=market.min_notional,
-            max_market_quantity=market.max_market_quantity,
-        )
-    )
+    return TradeParams().with_rules(settings.config.market.rules)
 
 
 def _train_config(settings: Settings, quick: bool) -> "TrainConfig":

@@ -50,7 +50,7 @@ def measured(result: WalkForwardResult, name: str, simulation: SimulationResult,
         "performance": performance(simulation),
         "sharpe": _sharpe(days, simulation, result, seed),
         "superior": _superior(days, simulation, result, seed),
-        "direction": _direction(result, name, seed),
+        "direction": directional_skill(result.by_calibration[name], result.labels, seed),
         "reliability": reliability(
             result.by_calibration[name], result.labels, result.config.train.labels.horizon_bars, seed
         ),
@@ -155,8 +155,9 @@ def _known(predictions: pd.DataFrame, labels: pd.DataFrame) -> tuple[Any, Any, A
     return frame.to_numpy(np.float64), outcomes, times
 
 
-def _direction(result: WalkForwardResult, name: str, seed: int) -> dict[str, Any]:
-    found = direction(*_known(result.by_calibration[name], result.labels), seed=seed)
+def directional_skill(predictions: pd.DataFrame, labels: pd.DataFrame, seed: int = 7) -> dict[str, Any]:
+    """Skill in direction on the bars that moved, with its lower bound over resampled days."""
+    found = direction(*_known(predictions, labels), seed=seed)
     return {
         "n": found.n,
         "days": found.days,
