@@ -45,7 +45,7 @@ from backtests.walk_forward import FoldResult, WalkForwardResult
 
 COLUMNS_SHOWN: Final = 15  # of the feature gain
 
-_ENOUGH_IN_A_BIN: Final = 10  # predictions; a bin with fewer is drawn grey and not joined
+_ENOUGH_IN_A_BIN: Final = 10  # predictions; a bin with fewer says nothing and is not drawn
 _CLASS_COLOURS: Final = {Label.LONG: GOOD, Label.NEUTRAL: GRID, Label.SHORT: BAD}
 
 
@@ -137,15 +137,13 @@ def calibration_curve(
 
 def _reliability(axes: Axes, name: str, found: Mapping[str, Any]) -> None:
     rows = pd.DataFrame({key: found[key] for key in ("confidence", "accuracy", "count")})
-    rows = rows[rows["count"] > 0]
+    rows = rows[rows["count"] >= _ENOUGH_IN_A_BIN]
     promised, kept, count = (100 * rows["confidence"], 100 * rows["accuracy"], rows["count"])
     noise = 1.645 * np.sqrt(promised * (100 - promised) / count)
     axes.plot([30, 100], [30, 100], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.vlines(promised, promised - noise, promised + noise, color=SOFT, linewidth=7, zorder=2)
-    known = count >= _ENOUGH_IN_A_BIN
-    axes.plot(promised[known], kept[known], color=OWN, linewidth=1.2, zorder=3)
-    colour = [OWN if enough else RIVAL for enough in known]
-    axes.scatter(promised, kept, s=25 + 260 * count / count.sum(), color=colour, zorder=4, linewidth=0)
+    axes.plot(promised, kept, color=OWN, linewidth=1.2, zorder=3)
+    axes.scatter(promised, kept, s=25 + 260 * count / found["n"], color=OWN, zorder=4, linewidth=0)
     axes.set_xlim(30, 100)
     axes.set_ylim(0, 100)
     axes.xaxis.set_major_formatter(percent_axis)

@@ -181,11 +181,8 @@ def test_progress_bars_leave_no_trace_in_the_page(home):
 
 @pytest.mark.slow
 def test_the_ensemble_trains_on_recorded_bars_and_says_what_it_found(home, real_data, capfd):
-    candles = cut(real_data, home, days=150)
-    code, out, _ = acmf(
-        capfd, "run", str(ROOT / "notebooks" / "03_train_ensemble.ipynb"), "--json",
-        "-p", f"candles={candles}", "-p", "train_days=100", "-p", "test_days=14", "-p", "trials=2", "-p", "bundle_path=bundle",
-    )  # fmt: skip
+    sizes = {"train_days": 100, "test_days": 14, "trials": 2, "bundle_path": "bundle"}
+    code, out, _ = ran(capfd, "03_train_ensemble", cut(real_data, home, days=150), sizes)
     told = json.loads(out)
     assert code == 0
     assert 0.8 < told["result"]["log_loss"] < 1.2
@@ -197,16 +194,19 @@ def test_the_ensemble_trains_on_recorded_bars_and_says_what_it_found(home, real_
 
 @pytest.mark.slow
 def test_the_walk_forward_of_recorded_bars_ends_with_a_verdict(home, real_data, capfd):
-    candles = cut(real_data, home, days=150)
     sizes = {"folds": 2, "train_days": 100, "test_days": 10, "holdout_days": 5, "trials": 2, "workers": 1}
-    pairs = [word for key, value in sizes.items() for word in ("-p", f"{key}={value}")]
-    notebook = str(ROOT / "notebooks" / "05_walk_forward.ipynb")
-    code, out, _ = acmf(capfd, "run", notebook, "--json", "-p", f"candles={candles}", *pairs)
+    code, out, _ = ran(capfd, "05_walk_forward", cut(real_data, home, days=150), sizes)
     told = json.loads(out)
     assert code == 0
     assert told["result"]["checks"] == 11
     assert (home / "state" / "walk_forward" / "trials.jsonl").is_file()
     assert "The gate refuses it" in Path(told["html"]).read_text()
+
+
+def ran(capfd, name, candles, parameters):
+    pairs = [f"{key}={value}" for key, value in {"candles": candles, **parameters}.items()]
+    notebook = str(ROOT / "notebooks" / f"{name}.ipynb")
+    return acmf(capfd, "run", notebook, "--json", *(word for pair in pairs for word in ("-p", pair)))
 
 
 def cut(folder, home, *, days):
