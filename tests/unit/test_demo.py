@@ -3,11 +3,18 @@
 import json
 
 import pytest
+from archive_server import ArchiveServer
 
+from acmf_cli import demo_bars
+from acmf_cli.demo_bars import BarSource
 from acmf_cli.demo_table import show
 from acmf_cli.journey import MARK, WARMUP_DAYS, Journey, Plan
+from acmf_core.collect.history import load_market
+from acmf_core.collect.synthetic import synthetic_market
 from acmf_core.config import Config
 from acmf_core.errors import DataError, VenueUnavailable
+from acmf_core.execution.clock import SystemClock
+from acmf_core.lake import Lake
 
 
 def journey(folder, **changes):
@@ -68,6 +75,23 @@ def test_without_a_network_the_demo_says_so_and_offers_what_works_without(tmp_pa
     unreachable = {"archive_base_url": "http://127.0.0.1:9", "archive_timeout_s": 1.0}
     with pytest.raises(VenueUnavailable, match=r"CANDLES=.*SYNTHETIC=1"):
         journey(tmp_path, sources=unreachable).run(candles=None, funding=None, synthetic=False)
+
+
+def test_without_a_file_the_bars_come_from_the_archive_up_to_yesterday(tmp_path, monkeypatch):
+    made = synthetic_market(40 * 96, seed=5, start="2024-01-10")
+    bars = made.candles.reset_index()
+    now = int(bars["open_time"].iloc[-1].timestamp() * 1e6) + 3_600_000_000
+    monkeypatch.setattr(SystemClock, "now", lambda _self: now)
+    monkeypatch.setattr(demo_bars, "ARCHIVE_DAYS", 40)
+    said = []
+    with ArchiveServer(bars, made.funding) as server:
+        config = Config(sources={"archive_base_url": server.url})
+        source = BarSource(config, Lake(tmp_path / "lake"), tmp_path, quiet=True)
+        symbol = source.fill(candles=None, funding=None, synthetic=False, say=said.append)
+    market = load_market(Lake(tmp_path / "lake"), symbol)
+    assert symbol == "BTCUSDT"
+    assert market.candles["close"].tolist() == made.candles["close"].tolist()
+    assert len(market.funding) > 100
 
 
 def test_the_final_table_says_no_trades_refused_and_synthetic(capsys):
