@@ -1,5 +1,6 @@
 """`acmf run`: a parameterised notebook through papermill, to an executed .ipynb and an HTML page."""
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from acmf_core.errors import AcmfError, ConfigError
 from production.settings import Settings
 
 FOLDER = Path("notebooks")
+_NO_ALT = 'alt="No description has been provided for this image"'
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -152,9 +154,18 @@ def _page(executed: Path, target: Path) -> Path:
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
+    for alt in _pictures(executed):
+        body = body.replace(_NO_ALT, f'alt="{html.escape(alt)}"', 1)
     aside = target.with_suffix(".html.part")
     aside.write_text(body, encoding="utf-8")
     return aside.replace(target)
+
+
+def _pictures(executed: Path) -> list[str]:
+    """What each picture says of itself, in order; nbconvert's own template leaves that out."""
+    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
+    shown = [out.get("data", {}) for cell in cells for out in cell.get("outputs", ())]
+    return ["".join(data.get("text/plain", "")) for data in shown if "image/png" in data]
 
 
 def _log(
