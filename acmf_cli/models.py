@@ -110,7 +110,8 @@ def promote(
     """Put a bundle in front of the gate; make it champion only if every check passes.
 
     Each check is printed with figure, bound and verdict; one that cannot be computed does not pass. Exit
-    code 1 when the gate refuses.
+    code 1 when the gate refuses. The replay of the last 30 days is made here, from the lake, unless
+    --replay hands one in.
     """
     from acmf_core.errors import PromotionRefused
     from production import promote as promotion
@@ -121,7 +122,8 @@ def promote(
     if reason and not override:
         raise click.UsageError("--reason goes with --override")
     registry, export = _registries(settings)
-    assessment = promotion.assess(bundle, registry, replay=replay, paper=paper, live=live)
+    replayed = replay if replay is not None else _replayed(settings, bundle, quiet=as_json)
+    assessment = promotion.assess(bundle, registry, replay=replayed, paper=paper, live=live)
     if not as_json:
         show_checks(assessment.checks)
     with open_store(settings.config) as store:
@@ -165,6 +167,29 @@ def rollback(settings: Settings, reason: str, as_json: bool) -> None:
         click.echo(json.dumps(words | {"override_reason": done.override_reason}))
         return
     click.echo(f"version {done.version} is champion again (was {done.previous})\n{done.exported}")
+
+
+def _replayed(settings: Settings, bundle: Path, *, quiet: bool) -> Any:
+    """The newest days of the lake through the daemon; None where that cannot be done."""
+    from acmf_cli.replay import replay_newest
+    from acmf_core.collect.history import load_market
+    from acmf_core.errors import AcmfError
+    from acmf_core.lake import Lake
+    from acmf_core.models import Bundle
+
+    symbol = settings.config.market.symbol
+    try:
+        model = Bundle.load(bundle)
+    except AcmfError:
+        return None  # the gate's first check says what is wrong with it
+    try:
+        return replay_newest(
+            load_market(Lake(settings.config.paths.lake), symbol), model, symbol, quiet=quiet
+        )
+    except AcmfError as error:
+        if not quiet:
+            click.echo(f"no replay was made: {error}")
+        return None
 
 
 def show_checks(checks: "Sequence[Check]") -> None:

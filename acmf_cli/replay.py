@@ -12,6 +12,7 @@ from production.settings import Settings
 
 if TYPE_CHECKING:
     from acmf_core.features import MarketData
+    from acmf_core.models import Bundle
     from production.daemon import ReplayResult
 
 DEFAULT_DAYS = 30
@@ -97,6 +98,31 @@ def replay(
     else:
         _show(result, journal.figure if journal.verdict else journal.detail)
     return 0 if result.differences == 0 and journal.verdict else 1
+
+
+def replay_newest(
+    market: "MarketData", model: "Bundle", symbol: str, *, quiet: bool = False
+) -> "ReplayResult":
+    """The newest days of a market through the daemon, on a store that is thrown away."""
+    from acmf_cli.progress import ProgressBars
+    from acmf_core.store.sql import SqlStore
+    from production import daemon
+
+    start, end = _window(market, None, None)
+    with (
+        tempfile.TemporaryDirectory(prefix="acmf-replay-") as folder,
+        SqlStore.open(Path(folder) / "replay.db") as store,
+        ProgressBars(quiet=quiet) as bars,
+    ):
+        return daemon.replay(
+            market,
+            model,
+            start=start,
+            end=end,
+            store=store,
+            symbol=symbol,
+            progress=lambda done, total: bars.report("replay", done, total),
+        )
 
 
 def _window(market: "MarketData", start: int | None, end: int | None) -> tuple[int, int]:
