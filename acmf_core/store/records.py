@@ -92,5 +92,3 @@ def of_cycle(cycle_id: str, at: int, tables: Mapping[str, Sequence[Row]]) -> dic
         name: [row | own | ({"position": i} if name in placed else {}) for i, row in enumerate(rows)]
         for name, rows in tables.items()
     }
-
-
