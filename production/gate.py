@@ -88,7 +88,7 @@ def judge(
     return [
         _bundle(bundle),
         *measured,
-        _replay(replay),
+        _replay(replay, bundle),
         _champion(view, champion),
         _paper(paper, live),
     ]
@@ -293,7 +293,7 @@ def _months(view: Evidence) -> Check:
     )
 
 
-def _replay(replay: Any) -> Check:
+def _replay(replay: Any, bundle: Any) -> Check:
     bound, cycles = f"0 differences over {REPLAY_DAYS} days", REPLAY_DAYS * BARS_PER_DAY
     if replay is None:
         return _unknown(
@@ -304,6 +304,16 @@ def _replay(replay: Any) -> Check:
         )
     found = asdict(replay) if is_dataclass(replay) and not isinstance(replay, type) else dict(replay)
     differences, ran = int(found["differences"]), int(found["cycles"])
+    own, replayed = str(getattr(bundle, "hash", "")), str(found.get("bundle", ""))
+    if own and replayed and own != replayed:
+        return Check(
+            _REPLAY,
+            False,
+            f"a replay of bundle {replayed[:12]}",
+            bound,
+            f"this bundle is {own[:12]}",
+            "replay the bundle that is to be promoted",
+        )
     if differences == 0 and ran < cycles:
         return _unknown(_REPLAY, bound, f"the replay has {ran} of {cycles} cycles", "replay the last 30 days")
     return Check(

@@ -13,6 +13,10 @@ import small_model
 from made_records import made_result
 
 from acmf_cli.main import main
+from acmf_core.collect.history import warmup_bars
+from acmf_core.collect.synthetic import synthetic_market
+from acmf_core.lake import Lake
+from acmf_core.lake.tables import candle_rows
 from acmf_core.models import Bundle
 from acmf_core.store.registry import DirectoryRegistry
 from acmf_core.trading import TradeParams
@@ -114,6 +118,18 @@ def test_a_refusal_prints_every_check_names_what_is_missing_and_leaves_nothing(
     assert found["gate"] == "refused"
     assert json.loads(run("models", "list", "--json")[1]) == {"versions": []}
     assert "no model is registered yet" in run("models", "list")[1]
+
+
+def test_promotion_replays_the_newest_days_of_the_lake_itself(
+    run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acmf_cli.replay.DEFAULT_DAYS", 1)
+    made = synthetic_market(warmup_bars() + 192, seed=3)
+    Lake("data_lake/store").merge("candles", candle_rows(made.candles, "BTCUSDT"))
+    checks = json.loads(run("models", "promote", bundle, "--json")[1])["checks"]
+    (parity,) = (check for check in checks if check["name"] == "replay parity")
+    assert parity["verdict"] is None  # a day is not the thirty that are asked
+    assert "the replay has 96 of 2880 cycles" in parity["detail"]
 
 
 def test_a_bundle_with_one_byte_changed_is_refused_in_one_line_override_or_not(

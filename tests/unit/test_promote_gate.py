@@ -191,6 +191,14 @@ def test_a_replay_must_be_long_enough_and_without_a_difference() -> None:
     assert checks(good_evidence(), replay=short_and_wrong)["replay parity"].verdict is False
 
 
+def test_a_replay_of_another_bundle_proves_nothing_for_this_one() -> None:
+    mine, other = REPLAY | {"bundle": Intact.hash}, REPLAY | {"bundle": "b" * 64}
+    assert checks(good_evidence(), replay=mine)["replay parity"].verdict is True
+    refused = checks(good_evidence(), replay=other)["replay parity"]
+    assert refused.verdict is False
+    assert "bbbbbbbbbbbb" in refused.figure
+
+
 def test_the_challenger_must_beat_the_champion_on_the_days_they_share() -> None:
     name = "against the champion"
     worse, same = good_evidence(), good_evidence()
