@@ -57,7 +57,7 @@ bench: $(VENV)/.dev ## time the hot paths on this machine
 	@$(BIN)/python -m benchmarks
 
 lab: $(VENV)/.runtime ## JupyterLab with everything importable
-	@$(BIN)/jupyter lab notebooks
+	@PYTHONSTARTUP="$(CURDIR)/notebooks/startup.py" $(BIN)/jupyter lab notebooks
 
 clean: ## remove the environment, caches and everything generated
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache reports state data_lake/store

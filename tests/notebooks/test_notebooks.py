@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nbclient
 import nbformat
 import pandas as pd
 import pytest
@@ -215,3 +216,17 @@ def cut(folder, home, *, days):
     frame = pd.read_parquet(folder / "BTCUSDT_perp_15m_2023_2024.parquet")
     frame.iloc[: days * 96].to_parquet(home / "bars.parquet")
     return home / "bars.parquet"
+
+
+def test_a_kernel_of_make_lab_works_in_the_projects_folder(tmp_path, monkeypatch):
+    startup = ROOT / "notebooks" / "startup.py"
+    assert f'PYTHONSTARTUP="$(CURDIR)/{startup.relative_to(ROOT)}"' in (ROOT / "Makefile").read_text()
+    monkeypatch.setenv("PYTHONSTARTUP", str(startup))
+    asked = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("from pathlib import Path; Path.cwd()")]
+    )
+    client = nbclient.NotebookClient(
+        asked, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}, timeout=60
+    )
+    client.execute()
+    assert str(ROOT) in asked.cells[0].outputs[0]["data"]["text/plain"]
