@@ -51,7 +51,8 @@ class MarketConfig(Section):
 class PathsConfig(Section):
     """Where things are written; relative paths start at the working directory.
 
-    Empty `database_url` and `tracking_uri` mean SQLite files under `state`.
+    Empty `database_url` and `tracking_uri` mean SQLite files under `state`, an empty `redis_url` a file cache
+    there.
     """
 
     lake: str = "data_lake/store"
@@ -60,14 +61,89 @@ class PathsConfig(Section):
     models: str = "state/models"
     database_url: SecretStr = SecretStr("")
     tracking_uri: SecretStr = SecretStr("")
+    redis_url: SecretStr = SecretStr("")
+
+
+class ExchangeConfig(Section):
+    """The venue. An empty `base_url` means its own hosts; else scheme and host of every URL are replaced."""
+
+    base_url: str = ""
+    max_clock_offset_s: float = Field(5.0, gt=0, description="beyond it nothing is entered (gate 10)")
+    warn_clock_offset_s: float = Field(1.0, gt=0)
+
+
+class SourceConfig(Section):
+    """How one source is asked.
+
+    timeout_s: for one try. attempts: tries in one collection. cache_s: how long an answer is good for (0: ask
+    every time). base_url: empty means the service's own.
+    """
+
+    enabled: bool = True
+    base_url: str = ""
+    timeout_s: float = Field(5.0, gt=0)
+    attempts: int = Field(3, ge=1, le=10)
+    cache_s: float = Field(0.0, ge=0)
+
+
+class OnchainConfig(SourceConfig):
+    """Whale Alert; off without a key. Transfers of at least `min_usd` are whales'."""
+
+    timeout_s: float = Field(8.0, gt=0)
+    cache_s: float = Field(900.0, ge=0)
+    api_key: SecretStr = SecretStr("")
+    min_usd: float = Field(500_000.0, ge=0)
+
+
+class NewsConfig(SourceConfig):
+    """Headlines from RSS feeds, scored by a language model; off without `anthropic.api_key`."""
+
+    timeout_s: float = Field(15.0, gt=0)
+    attempts: int = Field(2, ge=1, le=10)
+    cache_s: float = Field(14_400.0, ge=0)
+    feeds: tuple[str, ...] = (
+        "https://www.coindesk.com/arc/outboundfeeds/rss/",
+        "https://cointelegraph.com/rss",
+        "https://decrypt.co/feed",
+        "https://bitcoinmagazine.com/feed",
+    )
+    max_headlines: int = Field(40, ge=1, le=200)
+    max_chars: int = Field(200, ge=20, le=1000, description="of one headline; the rest is cut off")
+    max_age_hours: float = Field(24.0, gt=0, description="older headlines are left out")
+
+
+class AnthropicConfig(Section):
+    """The language model behind the news score."""
+
+    base_url: str = "https://api.anthropic.com"
+    api_key: SecretStr = SecretStr("")
+    model: str = "claude-haiku-4-5"
+    max_tokens_per_day: int = Field(
+        100_000, ge=0, description="input and output together; then no more today"
+    )
 
 
 class SourcesConfig(Section):
-    """Base URLs of everything outside, so that tests, proxies and mirrors can stand in."""
+    """Everything outside: base URLs (tests, proxies and mirrors can stand in), and how each source is asked.
+
+    deadline_s: of a whole collection, counted from the close. circuit_failures: after so many failed
+    collections in a row an optional source is left alone for `circuit_rest_s`.
+    """
 
     archive_base_url: str = "https://data.binance.vision"
     archive_connections: int = Field(4, ge=1, le=16)
     archive_timeout_s: float = Field(30.0, gt=0)
+    deadline_s: float = Field(20.0, gt=0, le=60)
+    circuit_failures: int = Field(4, ge=1)
+    circuit_rest_s: float = Field(3_600.0, ge=0)
+    candles: SourceConfig = SourceConfig(attempts=10)
+    book: SourceConfig = SourceConfig(timeout_s=3.0)
+    fear_greed: SourceConfig = SourceConfig(base_url="https://api.alternative.me", cache_s=3_600.0)
+    funding: SourceConfig = SourceConfig()
+    long_short: SourceConfig = SourceConfig()
+    macro: SourceConfig = SourceConfig(timeout_s=12.0, attempts=2, cache_s=3_600.0)
+    onchain: OnchainConfig = OnchainConfig(base_url="https://api.whale-alert.io")
+    news: NewsConfig = NewsConfig()
 
 
 class FeatureConfig(Section):
@@ -196,7 +272,9 @@ class Config(Section):
     mode: Literal["replay", "paper", "live"] = "paper"
     market: MarketConfig = MarketConfig()
     paths: PathsConfig = PathsConfig()
+    exchange: ExchangeConfig = ExchangeConfig()
     sources: SourcesConfig = SourcesConfig()
+    anthropic: AnthropicConfig = AnthropicConfig()
     train: TrainConfig = TrainConfig()
     tune: TuneConfig = TuneConfig()
     walk_forward: WalkForwardSection = WalkForwardSection()

@@ -9,7 +9,7 @@ BAR_SECONDS: Final = 60 * BAR_MINUTES
 BAR_US: Final = 1_000_000 * BAR_SECONDS  # microseconds: the unit of every integer time stamp here
 DAY_US: Final = 86_400_000_000
 BARS_PER_DAY: Final = DAY_US // BAR_US
-INTERVAL_SECONDS: Final = {"1m": 60, "15m": 900, "1h": 3_600, "4h": 14_400, "1d": 86_400}
+INTERVAL_SECONDS: Final = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "4h": 14_400, "1d": 86_400}
 PROBABILITIES: Final = ("p_long", "p_short", "p_neutral")
 
 
@@ -113,7 +113,13 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:
-    """How one source did: latency and age in seconds, reason empty when ok."""
+    """How one source did in one collection.
+
+    ok: it answered, and its newest row is young enough. stale: it answered, its newest row is past its
+    maximum age. failed: it did not answer usably. off: not configured, or not asked for.
+
+    latency_s: how long it took. age_s: of its newest known row, NaN where there is none. reason: empty if ok.
+    """
 
     source: str
     status: Health

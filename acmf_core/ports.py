@@ -4,7 +4,10 @@ Times are integer microseconds since the epoch, UTC.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 from acmf_core.domain import Alert, Check, Deployment, Order, OrderAck, SymbolRules
 
@@ -98,4 +101,48 @@ class ModelRegistry(Protocol):
 
     def versions(self) -> list[Deployment]:
         """Everything registered, oldest first."""
+        ...
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Small values that may be forgotten. Every method may raise OSError where the cache is out of reach."""
+
+    def get(self, key: str) -> bytes | None:
+        """The value, or None where there is none or its time is over."""
+        ...
+
+    def put(self, key: str, value: bytes, ttl_s: float) -> None:
+        """Keep a value for so many seconds, in place of any earlier one."""
+        ...
+
+    def add(self, key: str, amount: int, ttl_s: float) -> int:
+        """Add to a counter, atomically; returns the sum. A new one starts at 0 and lives for `ttl_s`."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One of the outside's data sources. It asks once; retries, time limits and caching are DataSync's."""
+
+    @property
+    def name(self) -> str:
+        """As in the configuration: book, fear_greed, funding, long_short, macro, onchain, news."""
+        ...
+
+    @property
+    def table(self) -> str:
+        """The table of the lake whose rows these are."""
+        ...
+
+    async def collect(self, at: int) -> "pd.DataFrame":
+        """What can be known now, as rows of the table with both times; `at` is the close it is meant for.
+
+        Raises
+        ------
+        VenueUnavailable
+            No answer, or one that cannot be used: another try may succeed.
+        DataError
+            Another try cannot help: the request itself is refused (a wrong key, a spent budget).
+        """
         ...

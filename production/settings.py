@@ -21,6 +21,9 @@ ALIASES = {
     "LAKE_URI": "paths.lake",
     "DATABASE_URL": "paths.database_url",
     "MLFLOW_TRACKING_URI": "paths.tracking_uri",
+    "REDIS_URL": "paths.redis_url",
+    "ANTHROPIC_API_KEY": "anthropic.api_key",
+    "WHALE_ALERT_API_KEY": "sources.onchain.api_key",
 }
 MASK = "********"
 

@@ -16,6 +16,8 @@ from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import DataError
 
 STAMP: Final = pa.timestamp("us", tz="UTC")
+AVAILABLE: Final = "available_at"
+BOOK_LEVELS: Final = 20
 KLINE_EXTRAS: Final = ("quote_volume", "trades", "taker_buy_volume", "taker_buy_quote_volume")
 OHLCV: Final = ("open", "high", "low", "close", "volume")
 
@@ -35,6 +37,8 @@ class Table:
     placeholder : str
         Boolean column that marks rows which stand in for data that never came; "" where there is none.
         A real row takes a placeholder's place.
+
+    `available_at` is no value: a row that comes again is known since it first came: the stored moment stays.
     """
 
     name: str
@@ -52,7 +56,8 @@ class Table:
     @property
     def values(self) -> tuple[str, ...]:
         """Columns that a second delivery of the same row must repeat."""
-        return tuple(n for n in self.schema.names if n not in self.keys and n != self.placeholder)
+        beside = (*self.keys, AVAILABLE, self.placeholder)
+        return tuple(n for n in self.schema.names if n not in beside)
 
 
 def _schema(required: dict[str, pa.DataType], optional: dict[str, pa.DataType]) -> pa.Schema:
@@ -60,7 +65,19 @@ def _schema(required: dict[str, pa.DataType], optional: dict[str, pa.DataType]) 
     return pa.schema(fields + [pa.field(name, kind) for name, kind in optional.items()])
 
 
+def _slow(
+    name: str,
+    required: dict[str, pa.DataType],
+    optional: dict[str, pa.DataType],
+    partitions: tuple[str, ...] = (),
+) -> Table:
+    """A table of things that happen at an `event_time` and are known at an `available_at`."""
+    keys = dict.fromkeys(partitions, pa.string()) | {"event_time": STAMP, AVAILABLE: STAMP}
+    return Table(name, _schema(keys | required, optional), "event_time", partitions, tuple(optional))
+
+
 _F8: Final = pa.float64()
+_TEXT: Final = pa.string()
 _CANDLES: Final = Table(
     name="candles",
     schema=_schema(
@@ -84,7 +101,75 @@ _FUNDING: Final = Table(
     partitions=("symbol",),
     optional=("interval_hours",),
 )
-TABLES: Final = {table.name: table for table in (_CANDLES, _FUNDING)}
+# Ratio of accounts (or of volume) long to short. "5m": the archive's daily files; "15m": asked live.
+_LONG_SHORT: Final = _slow(
+    "long_short",
+    {"long_short_ratio": _F8},
+    dict.fromkeys(("top_account_ratio", "top_position_ratio", "taker_volume_ratio"), _F8),
+    ("symbol", "interval"),
+)
+_OPEN_INTEREST: Final = _slow(
+    "open_interest", {"open_interest": _F8}, {"open_interest_value": _F8}, ("symbol", "interval")
+)
+# Best level first; a level that is not there is null.
+_LEVELS: Final = tuple(
+    f"{side}_{what}_{i}"
+    for side in ("bid", "ask")
+    for what in ("px", "qty")
+    for i in range(1, BOOK_LEVELS + 1)
+)
+_BOOK: Final = _slow(
+    "book",
+    {},
+    dict.fromkeys(("imbalance", "spread_bps", "microprice_bps", *_LEVELS), _F8),
+    ("symbol",),
+)
+_FEAR_GREED: Final = _slow("fear_greed", {"value": _F8}, {"classification": _TEXT})
+_MACRO: Final = _slow("macro", {}, dict.fromkeys(("vix", "dxy", "sp500", "gold"), _F8))
+# Trailing 24 hours, in US dollars but for the count; exchange_netflow = inflow - outflow.
+_ONCHAIN: Final = _slow(
+    "onchain",
+    {"whale_transfers": _F8, "exchange_netflow": _F8},
+    dict.fromkeys(("exchange_inflow", "exchange_outflow", "whale_volume"), _F8),
+    ("symbol",),
+)
+# `available_at` is when the score was made. drivers and headline_hashes are JSON lists.
+_NEWS: Final = _slow(
+    "news",
+    {"score": _F8, "confidence": _F8, "headlines": pa.int64(), "model": _TEXT, "prompt_version": _TEXT},
+    {"drivers": _TEXT, "headline_hashes": _TEXT, "input_tokens": pa.int64(), "output_tokens": pa.int64()},
+    ("symbol",),
+)
+# The flight recorder: one row a cycle, what the daemon saw (health, features, the newest bar) and decided.
+# event_time is the bar's close, available_at when the row was written; nested things are JSON.
+_CYCLES: Final = _slow(
+    "cycles",
+    {"cycle_id": _TEXT, "status": _TEXT, "bundle": _TEXT, "params": _TEXT},
+    {
+        **dict.fromkeys(("p_long", "p_short", "p_neutral", "confidence", "equity", "clock_offset_s"), _F8),
+        **dict.fromkeys(("side", "regime", "gates"), pa.int64()),
+        **dict.fromkeys(
+            ("scores", "bar", "features", "health", "orders", "fills", "trades", "timings"), _TEXT
+        ),
+        **dict.fromkeys(("features_hash", "state", "error"), _TEXT),
+    },
+    ("symbol", "mode"),
+)
+TABLES: Final = {
+    table.name: table
+    for table in (
+        _CANDLES,
+        _FUNDING,
+        _LONG_SHORT,
+        _OPEN_INTEREST,
+        _BOOK,
+        _FEAR_GREED,
+        _MACRO,
+        _ONCHAIN,
+        _NEWS,
+        _CYCLES,
+    )
+}
 
 
 def table(name: str) -> Table:
