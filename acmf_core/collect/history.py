@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from acmf_core.collect.importer import read_candles, read_funding
+from acmf_core.collect.slow_rows import slow_frames
 from acmf_core.collect.synthetic import is_synthetic
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import MissingBars
@@ -13,7 +14,7 @@ from acmf_core.features import SCHEMA, MarketData
 from acmf_core.lake import Lake
 from acmf_core.lake.lake import Stamp
 from acmf_core.lake.merging import as_stamp
-from acmf_core.lake.quality import gaps, missing_bars
+from acmf_core.lake.quality import gaps, interval_step, missing_bars
 from acmf_core.lake.tables import OHLCV
 
 INTERVAL = "15m"
@@ -32,7 +33,7 @@ def load_market(
     end: Stamp = None,
     versions: Mapping[str, int] | None = None,
 ) -> MarketData:
-    """Candles and funding of a symbol, start <= open_time < end.
+    """Candles of a symbol, start <= open_time < end, and every slow row that their features depend on.
 
     Parameters
     ----------
@@ -43,13 +44,15 @@ def load_market(
     start, end : str, int (microseconds), Timestamp with a zone, optional
         None is the first or the last bar there is. A given start or end must be covered.
     versions : mapping, optional
-        Table to version, as recorded in a bundle; tables not named are read at their newest.
+        Table to version, as recorded in a bundle (`Lake.versions`): a whole state of the lake, so that a slow
+        table that it does not name is not there. None reads all at their newest.
 
     Returns
     -------
     MarketData
-        Every bar of the window; funding back to nine hours before it, known by its end. The candles of
-        a synthetic market carry `attrs["synthetic"]`.
+        Every bar of the window; slow rows known by its end, back to the oldest that its first bar leans on
+        (`slow_rows`), each with its own `available_at`; None where a source has no rows. The candles of a
+        synthetic market carry `attrs["synthetic"]`.
 
     Raises
     ------
@@ -57,20 +60,19 @@ def load_market(
         The lake has no bar of the symbol, the window is not covered, or it has gaps; with the command
         that fills them.
     """
-    pinned = dict(versions or {})
     rows = lake.read(
         "candles",
         symbol=symbol,
         interval=INTERVAL,
         start=start,
         end=end,
-        version=pinned.get("candles"),
+        version=(versions or {}).get("candles"),
         columns=["open_time", *OHLCV],
     )
     _require_window(rows["open_time"], symbol, start, end)
     candles = rows.set_index("open_time")
-    known_by = candles.index[-1] + pd.Timedelta(seconds=INTERVAL_SECONDS[INTERVAL])
-    market = MarketData(candles=candles, funding=_funding(lake, symbol, candles.index[0], known_by, pinned))
+    first, last = (candles.index[i] + interval_step(INTERVAL) for i in (0, -1))
+    market = MarketData(candles=candles, **slow_frames(lake, symbol, first, last, versions))
     if is_synthetic(symbol):
         market.candles.attrs["synthetic"] = True
     return market
@@ -98,30 +100,14 @@ def load_file(
     bars = read_candles(path, INTERVAL, min_bars=warmup_bars() if min_bars is None else min_bars)
     paid = None
     if funding is not None:
-        paid = read_funding(funding).frame[["event_time", "funding_rate"]]
-        paid = paid.assign(available_at=paid["event_time"])[["event_time", "available_at", "funding_rate"]]
+        paid = read_funding(funding).frame
+        paid = paid.assign(available_at=paid["event_time"])
     return MarketData(candles=bars.frame[list(OHLCV)], funding=paid)
-
-
-def _funding(
-    lake: Lake, symbol: str, first: pd.Timestamp, known_by: pd.Timestamp, pinned: Mapping[str, int]
-) -> pd.DataFrame | None:
-    if not lake.exists("funding"):
-        return None
-    paid = lake.read(
-        "funding",
-        symbol=symbol,
-        start=first - pd.Timedelta(hours=9),  # the maximum age of a rate: the first bar may still lean on it
-        end=known_by + pd.Timedelta(1, "us"),
-        version=pinned.get("funding"),
-        columns=["event_time", "available_at", "funding_rate"],
-    )
-    return None if paid.empty else paid
 
 
 def _require_window(times: pd.Series, symbol: str, start: Stamp, end: Stamp) -> None:
     """Every grid point from start (or the first bar) to end (or the last bar) must be there."""
-    step = pd.Timedelta(seconds=INTERVAL_SECONDS[INTERVAL])
+    step = interval_step(INTERVAL)
     if times.empty:
         window = f" from {start or 'the beginning'} to {end or 'now'}" if start or end else ""
         raise MissingBars(

@@ -27,6 +27,7 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "onchain": ("whale_transfers", "exchange_netflow"),
     "news": ("score",),
 }
+_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {"funding": ("interval_hours",)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,8 @@ class MarketData:
         15m bars by `open_time`: open, high, low, close, volume (other columns are dropped). Bars may be
         missing, and one with a number not finite, a price <= 0 or a negative volume is as good as missing.
     book, funding, long_short, fear_greed, macro, onchain, news : DataFrame or None
-        `available_at`, usually `event_time`, and the columns of `COLUMNS`; others are kept.
+        `available_at`, usually `event_time`, and the columns of `COLUMNS`; others are kept. `funding_rate` is
+        the fraction paid per interval; funding may say its `interval_hours` (none, or NaN: eight).
 
     Raises
     ------
@@ -227,7 +229,13 @@ def _slow(source: str, frame: pd.DataFrame) -> pd.DataFrame:
             f"{source} has no column available_at",
             "say when each row could first be known: joins use nothing else",
         )
-    frame = _with_numbers(frame, COLUMNS[source], f"the rows of {source}")
+    there = tuple(name for name in _OPTIONAL.get(source, ()) if name in frame.columns)
+    frame = _with_numbers(frame, (*COLUMNS[source], *there), f"the rows of {source}")
+    if there and (frame["interval_hours"] <= 0.0).any():
+        raise DataError(
+            f"funding paid every {frame['interval_hours'].min():g} hours",
+            "leave the interval empty if unknown",
+        )
     stamps = []
     for column in ("available_at", "event_time"):
         if column not in frame.columns:

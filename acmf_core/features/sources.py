@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from acmf_core.domain import DAY_US
 from acmf_core.features import asof, indicators
 from acmf_core.features.compiled import FloatArray, IntArray
-from acmf_core.features.schema import Feature
+from acmf_core.features.schema import SCHEMA, Feature
 from acmf_core.features.windows import STILL
 
 BoolArray = NDArray[np.bool_]
+
+_FUNDING_HOURS: Final = 8.0  # the feature is per eight hours, whatever interval the venue pays by
 
 
 class Rows(NamedTuple):
@@ -42,6 +44,41 @@ def join(feature: Feature, frame: pd.DataFrame | None, closes: IntArray, out: Fl
     asof.take(rows.values, known, out)
 
 
+def span_us(source: str) -> int:
+    """How long before a close a row of this source may have become known and still count, in microseconds.
+
+    The maximum age of a value, and the days of its statistics before it.
+    """
+    spans = [dict(feature.parameters) for feature in SCHEMA.features if feature.source == source]
+    seconds = max(int(of["max_age_s"]) for of in spans)
+    return seconds * 1_000_000 + max(int(of.get("days", 0)) for of in spans) * DAY_US
+
+
+def looks_back(source: str) -> bool:
+    """Whether a feature of this source reads the row before those of its span, however old that is."""
+    return any(f.definition in _ROW_BEFORE for f in SCHEMA.features if f.source == source)
+
+
+def needed(source: str, frame: pd.DataFrame, first_close: int) -> BoolArray:
+    """The rows that features of bars closing at `first_close` (microseconds) or later can depend on.
+
+    Parameters
+    ----------
+    source : str
+        A field of `MarketData`.
+    frame : DataFrame
+        Its rows, ordered as in `MarketData`.
+    """
+    stamps = pd.DatetimeIndex(frame["available_at"]).as_unit("us").asi8
+    kept = stamps >= first_close - span_us(source)
+    start = int(np.argmax(kept)) if kept.any() else len(kept)
+    for feature in SCHEMA.features:
+        if feature.source == source and feature.definition in _ROW_BEFORE:
+            before = np.flatnonzero(_ROW_BEFORE[feature.definition](frame.iloc[:start]))
+            kept[before[-1:]] = True
+    return kept
+
+
 def _zscores(rows: Rows, known: IntArray, days: int, min_rows: int) -> Rows:
     """The rows' values against those of their last `days`; only rows that some bar knows are computed."""
     wanted = np.unique(known)
@@ -54,6 +91,31 @@ def _zscores(rows: Rows, known: IntArray, days: int, min_rows: int) -> Rows:
 def _column(frame: pd.DataFrame, name: str) -> FloatArray:
     values: FloatArray = frame[name].to_numpy(dtype=np.float64)
     return values
+
+
+def _exist(*names: str) -> Callable[[pd.DataFrame], BoolArray]:
+    """Rows in which all of these columns have a value."""
+
+    def rows(frame: pd.DataFrame) -> BoolArray:
+        there: BoolArray = np.ones(len(frame), dtype=np.bool_)
+        for name in names:
+            there &= np.isfinite(_column(frame, name))
+        return there
+
+    return rows
+
+
+def _are_prices(*names: str) -> Callable[[pd.DataFrame], BoolArray]:
+    """Rows in which all of these columns have a positive value."""
+    exist = _exist(*names)
+
+    def rows(frame: pd.DataFrame) -> BoolArray:
+        there = exist(frame)
+        for name in names:
+            there &= _column(frame, name) > 0.0
+        return there
+
+    return rows
 
 
 def _existing(frame: pd.DataFrame, exists: BoolArray, values: FloatArray) -> Rows:
@@ -70,8 +132,13 @@ def _levels(name: str) -> Callable[[pd.DataFrame], Rows]:
 
 
 def _funding_rate(frame: pd.DataFrame) -> Rows:
+    """In bps per eight hours; the factor is exactly 1 where eight hours is the interval or none is said."""
     rate = _column(frame, "funding_rate")
-    return _existing(frame, np.isfinite(rate), rate * 1e4)
+    bps = rate * 1e4
+    if "interval_hours" in frame.columns:
+        hours = _column(frame, "interval_hours")
+        bps *= _FUNDING_HOURS / np.where(np.isfinite(hours), hours, _FUNDING_HOURS)
+    return _existing(frame, np.isfinite(rate), bps)
 
 
 def _long_short_ratio(frame: pd.DataFrame) -> Rows:
@@ -90,17 +157,20 @@ def _log_returns(prices: FloatArray) -> FloatArray:
     return returns
 
 
+_DXY_EXISTS: Final = _are_prices("dxy")
+_BOTH_EXIST: Final = _are_prices("sp500", "gold")
+
+
 def _dxy_return(frame: pd.DataFrame) -> Rows:
-    dxy = _column(frame, "dxy")
-    rows = _existing(frame, np.isfinite(dxy) & (dxy > 0.0), dxy)
+    rows = _existing(frame, _DXY_EXISTS(frame), _column(frame, "dxy"))
     return Rows(rows.available_at, _log_returns(rows.values))
 
 
 def _risk_appetite(frame: pd.DataFrame) -> Rows:
-    stocks, gold = _column(frame, "sp500"), _column(frame, "gold")
-    both = np.isfinite(stocks) & np.isfinite(gold) & (stocks > 0.0) & (gold > 0.0)
-    rows = _existing(frame, both, stocks)
-    return Rows(rows.available_at, _log_returns(rows.values) - _log_returns(gold[both]))
+    both = _BOTH_EXIST(frame)
+    stocks = _existing(frame, both, _column(frame, "sp500"))
+    gold = _column(frame, "gold")[both]
+    return Rows(stocks.available_at, _log_returns(stocks.values) - _log_returns(gold))
 
 
 class _Book(NamedTuple):
@@ -171,4 +241,12 @@ _ROWS: Final[Mapping[str, Callable[..., Rows]]] = {
     "whale_transfers_zscore": _levels("whale_transfers"),
     "exchange_netflow_zscore": _levels("exchange_netflow"),
     "news_sentiment": _levels("score"),
+}
+
+# Definitions that read the row before: which rows count as such.
+_ROW_BEFORE: Final[Mapping[str, Callable[[pd.DataFrame], BoolArray]]] = {
+    "dxy_return_1d": _DXY_EXISTS,
+    "risk_appetite": _BOTH_EXIST,
+    "whale_transfers_zscore": _exist("whale_transfers"),
+    "exchange_netflow_zscore": _exist("exchange_netflow"),
 }
