@@ -1,0 +1,108 @@
+"""JSON answers of web services nobody vouches for: asked for once, within a time and a size, read strictly.
+
+No error says more of a request than who was asked: an address may carry a key.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+import httpx
+
+from acmf_core.errors import VenueUnavailable
+
+MAX_BYTES: Final = 8_000_000
+TOO_MANY: Final = httpx.codes.TOO_MANY_REQUESTS
+_SHOWN: Final = 60  # characters of anything foreign that an error repeats
+
+
+async def fetch(
+    service: str,
+    url: str,
+    *,
+    timeout_s: float,
+    params: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> tuple[int, bytes]:
+    """Status and body of one GET; redirects are not followed.
+
+    Parameters
+    ----------
+    service : str
+        Who is asked, for errors.
+    timeout_s : float
+        For everything together: a body that trickles in does not outlast it.
+    max_bytes : int
+        A longer body is refused, and not read on.
+
+    Raises
+    ------
+    VenueUnavailable
+        No whole answer.
+    """
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            httpx.AsyncClient(timeout=timeout_s, headers={"User-Agent": "acmf"}) as client,
+            client.stream("GET", url, params=params, headers=headers) as answer,
+        ):
+            body = bytearray()
+            async for chunk in answer.aiter_bytes():
+                body += chunk
+                if len(body) > max_bytes:
+                    unusable(service, f"a body of more than {max_bytes:,} bytes")
+            return answer.status_code, bytes(body)
+    except (TimeoutError, httpx.TimeoutException):
+        raise VenueUnavailable(f"{service} did not answer within {timeout_s:g} s") from None
+    except httpx.InvalidURL:
+        raise VenueUnavailable(f"{service} cannot be asked: its base_url is no address") from None
+    except (httpx.RequestError, httpx.StreamError) as error:
+        # The kind alone: the text of a foreign exception may hold the address, and that a key.
+        raise VenueUnavailable(f"{service} did not answer: {type(error).__name__}") from None
+
+
+def refuse_status(service: str, status: int) -> None:
+    """VenueUnavailable unless the status is 200."""
+    if status == TOO_MANY:
+        raise VenueUnavailable(f"{service} was asked too often: HTTP 429")
+    if status != httpx.codes.OK:
+        raise VenueUnavailable(f"{service} answered HTTP {status}")
+
+
+def json_object(service: str, body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is; VenueUnavailable where it is anything else."""
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        unusable(service, f"no JSON: {shown(body[:_SHOWN].decode('utf-8', 'replace'))}")
+    if not isinstance(value, dict):
+        unusable(service, f"a JSON {type(value).__name__} instead of an object")
+    return value
+
+
+def number(value: object) -> float | None:
+    """A finite JSON number (not a truth value), or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+
+
+def shown(value: object) -> str:
+    """Anything foreign as one short line, for an error."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}.."
+
+
+def unusable(service: str, what: str) -> NoReturn:
+    """Raise VenueUnavailable: the service answered, but nothing that can be used."""
+    raise VenueUnavailable(f"{service} answered {what}")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
