@@ -9,6 +9,7 @@ from typing import Any
 from acmf_core.domain import Alert, Check, Deployment, Order, OrderAck, SymbolRules
 from acmf_core.errors import AcmfError, ModelNotReady, OrderRejected, VenueUnavailable
 from acmf_core.fingerprint import canonical
+from acmf_core.ports import Clock
 from acmf_core.store import journal, schema
 from acmf_core.store.registry import content_hash
 
@@ -188,3 +189,33 @@ class FakeRegistry:
 
     def versions(self) -> list[Deployment]:
         return list(self.known)
+
+
+@dataclass
+class FakeCache:
+    """Values in a dict; its time is the clock's. `down` makes it unreachable."""
+
+    clock: Clock = field(default_factory=FakeClock)
+    kept: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    down: bool = False
+
+    def get(self, key: str) -> bytes | None:
+        if self.down:
+            raise OSError("the cache is down")
+        expires, value = self.kept.get(key, (0, b""))
+        return value if key in self.kept and expires > self.clock.now() else None
+
+    def put(self, key: str, value: bytes, ttl_s: float) -> None:
+        self.get(key)
+        self.kept.pop(key, None)
+        if ttl_s > 0:
+            self.kept[key] = (self.clock.now() + int(min(ttl_s, 1e9) * 1e6), value)
+
+    def add(self, key: str, amount: int, ttl_s: float) -> int:
+        before = self.get(key)
+        if before is not None and not before.removeprefix(b"-").isdigit():
+            raise OSError(f"{key} is no counter")
+        total = int(before or 0) + amount
+        expires = self.kept[key][0] if before is not None else self.clock.now() + int(ttl_s * 1e6)
+        self.kept[key] = (expires, b"%d" % total)
+        return total
