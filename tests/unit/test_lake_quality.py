@@ -113,8 +113,13 @@ def test_funding_that_stops_or_skips_is_a_warning() -> None:
     frame.loc[2, "funding_rate"] = 0.02
     quality = check_funding(frame, "BTCUSDT", until=times[-1] + pd.Timedelta(hours=10))
     assert quality.ok
-    assert quality.findings["count"].tolist() == [1, 1, 1]
-    assert quality.findings["first"].tolist() == [times[4], times[-1], times[2]]
+    assert quality.findings["finding"].tolist() == [
+        "funding_rate outside -0.003..0.003",
+        "payments missing before",
+        "stale: candles go on after the last row",
+    ]
+    assert quality.findings["count"].tolist() == [1, 1, 4]
+    assert quality.findings["first"].tolist() == [times[2], times[4], times[-1] + pd.Timedelta(hours=9.25)]
     assert check_funding(frame.drop(index=2).head(2), "BTCUSDT", until=times[2]).findings.empty
 
 
