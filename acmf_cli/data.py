@@ -18,6 +18,9 @@ from acmf_cli.data_options import (
 from acmf_cli.data_pull import pull
 from production.settings import Settings
 
+IMPORTED = ("candles", "funding", "long_short", "open_interest", "fear_greed", "macro", "onchain", "news")
+EVERYWHERE = ("fear_greed", "macro")  # tables without a symbol
+
 
 @click.group()
 def data() -> None:
@@ -28,7 +31,7 @@ def data() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @symbol_option
 @interval_option
-@click.option("--table", type=click.Choice(["candles", "funding"]), help="What the file holds [guessed].")
+@click.option("--table", type=click.Choice(IMPORTED), help="What the file holds [guessed].")
 @click.option("--sort", is_flag=True, help="Put rows in time order, drop identical doubles.")
 @click.option(
     "--bridge", is_flag=True, help="Fill outages of at most a day with flat zero-volume bars, marked."
@@ -51,14 +54,21 @@ def import_file(
     accept_corrections: bool,
     as_json: bool,
 ) -> None:
-    """Candles or funding from a CSV or Parquet FILE; all or nothing."""
+    """Rows of one table from a CSV or Parquet FILE; all or nothing.
+
+    A column available_at says when each row was known. Without one the usual delay of the table is taken;
+    onchain and news need it.
+    """
     from acmf_core.collect.importer import table_of
-    from acmf_core.collect.intake import import_candles, import_funding
+    from acmf_core.collect.intake import import_candles, import_funding, import_slow
 
     lake = open_lake(settings)
     symbol = symbol or settings.config.market.symbol
-    if (table or table_of(file)) == "funding":
+    table = table or table_of(file)
+    if table == "funding":
         done = import_funding(lake, file, symbol, sort=sort, accept_corrections=accept_corrections)
+    elif table != "candles":
+        done = import_slow(lake, file, table, symbol, sort=sort, accept_corrections=accept_corrections)
     else:
         done = import_candles(
             lake,
@@ -74,7 +84,7 @@ def import_file(
     if as_json:
         click.echo(json.dumps({"lake": lake.uri, "symbol": symbol} | report.import_json(done, file)))
     else:
-        report.show_import(done, file, symbol, lake)
+        report.show_import(done, file, "every symbol" if table in EVERYWHERE else symbol, lake)
     raise_conflict(done.merged)
 
 

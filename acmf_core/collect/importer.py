@@ -3,7 +3,6 @@
 Nothing is repaired in silence: what was guessed (columns, time unit, zone) is in `mapping` and `notes`.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from acmf_core.collect.columns import in_order, map_columns, numbers, plain, refuse_several_symbols, when
 from acmf_core.collect.filetypes import read_table
+from acmf_core.collect.slow_files import slow_table_of
 from acmf_core.collect.stamps import to_utc
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import BadCandle, DataError
@@ -118,13 +119,13 @@ def read_candles(
     path = Path(path)
     raw = read_table(path)
     notes = list(raw.notes)
-    mapping = _map_columns(raw.frame, _CANDLE_NAMES, (*KLINE_EXTRAS,), path.name)
-    _refuse_several_symbols(raw.frame, path.name)
+    mapping = map_columns(raw.frame, _CANDLE_NAMES, (*KLINE_EXTRAS,), path.name)
+    refuse_several_symbols(raw.frame, path.name)
     times, said = to_utc(raw.frame[mapping["open_time"]], path.name)
     notes += said
-    frame = _numbers(raw.frame, {k: v for k, v in mapping.items() if k != "open_time"}, path.name)
+    frame = numbers(raw.frame, {k: v for k, v in mapping.items() if k != "open_time"}, path.name)
     frame.index = pd.DatetimeIndex(times, name="open_time")
-    frame, said = _in_order(frame, path.name, sort)
+    frame, said = in_order(frame, path.name, sort)
     notes += said
     _check_grid(pd.DatetimeIndex(frame.index), interval, path.name)
     check_bars(frame, path.name)
@@ -164,16 +165,16 @@ def read_funding(path: str | Path, *, sort: bool = False) -> ImportedFunding:
     """
     path = Path(path)
     raw = read_table(path)
-    mapping = _map_columns(raw.frame, _FUNDING_NAMES, ("interval_hours",), path.name)
+    mapping = map_columns(raw.frame, _FUNDING_NAMES, ("interval_hours",), path.name)
     times, said = to_utc(raw.frame[mapping["event_time"]], path.name)
-    frame = _numbers(raw.frame, {k: v for k, v in mapping.items() if k != "event_time"}, path.name)
+    frame = numbers(raw.frame, {k: v for k, v in mapping.items() if k != "event_time"}, path.name)
     frame.index = pd.DatetimeIndex(times, name="event_time").floor("s")
-    frame, more = _in_order(frame, path.name, sort)
+    frame, more = in_order(frame, path.name, sort)
     rate = frame["funding_rate"].to_numpy()
     bad = np.flatnonzero(~np.isfinite(rate) | (np.abs(rate) > _MAX_FUNDING))
     if len(bad):
         raise DataError(
-            f"{path.name}: funding rate {rate[bad[0]]:g} of {_when(frame.index[bad[0]])} is no fraction",
+            f"{path.name}: funding rate {rate[bad[0]]:g} of {when(frame.index[bad[0]])} is no fraction",
             "write 0.01 % as 0.0001",
         )
     ignored = [str(c) for c in raw.frame.columns if c not in mapping.values()]
@@ -182,8 +183,17 @@ def read_funding(path: str | Path, *, sort: bool = False) -> ImportedFunding:
 
 
 def table_of(path: str | Path) -> str:
-    """Which table a file belongs to, by its columns: "funding" or "candles"."""
-    names = {_plain(c) for c in read_table(Path(path), head=True).frame.columns}
+    """Which table a file belongs to, by its columns; "candles" where nothing else is recognised.
+
+    Raises
+    ------
+    DataError
+        It holds several tables' columns, or as `read_table`.
+    """
+    slow = slow_table_of(path)
+    if slow is not None:
+        return slow
+    names = {plain(c) for c in read_table(Path(path), head=True).frame.columns}
     rates = {"fundingrate", "lastfundingrate"}
     return "funding" if names & rates and not {"open", "high", "low", "close"} <= names else "candles"
 
@@ -212,92 +222,10 @@ def check_bars(frame: pd.DataFrame, name: str) -> None:
         if len(rows):
             i = rows[0]
             raise BadCandle(
-                f"{name}: bar {_when(frame.index[i])} {text} "
+                f"{name}: bar {when(frame.index[i])} {text} "
                 f"(o {o[i]:g} h {h[i]:g} l {low[i]:g} c {c[i]:g} v {v[i]:g}); {len(rows)} such bar(s)",
                 "mend or drop them at the source",
             )
-
-
-def _map_columns(
-    frame: pd.DataFrame, names: Mapping[str, tuple[str, ...]], optional: tuple[str, ...], file: str
-) -> dict[str, str]:
-    present: dict[str, str] = {}
-    for column in frame.columns:
-        present.setdefault(_plain(column), column)
-    mapping: dict[str, str] = {}
-    for ours, aliases in names.items():
-        found = next((present[a] for a in aliases if a in present), None)
-        if found is not None:
-            mapping[ours] = found
-    missing = [ours for ours in names if ours not in mapping and ours not in optional]
-    if missing:
-        shown = ", ".join(str(c)[:30] for c in frame.columns[:12])
-        raise DataError(
-            f"{file} has no column for {', '.join(missing)} (its columns: {shown})",
-            f"name it {' / '.join(missing)}",
-        )
-    return mapping
-
-
-def _plain(column: object) -> str:
-    return re.sub(r"[^a-z0-9]", "", str(column).lower())
-
-
-def _refuse_several_symbols(frame: pd.DataFrame, file: str) -> None:
-    column = next((c for c in frame.columns if _plain(c) in {"symbol", "ticker", "pair"}), None)
-    if column is None:
-        return
-    symbols = [str(s) for s in frame[column].unique()]
-    if len(symbols) > 1:
-        raise DataError(
-            f"{file} holds {len(symbols)} symbols ({', '.join(symbols[:4])})", "import one file a symbol"
-        )
-
-
-def _numbers(frame: pd.DataFrame, mapping: Mapping[str, str], file: str) -> pd.DataFrame:
-    columns = {}
-    for ours, theirs in mapping.items():
-        values = pd.to_numeric(frame[theirs], errors="coerce")
-        broken = np.flatnonzero(values.isna().to_numpy() & frame[theirs].notna().to_numpy())
-        if len(broken):
-            text = str(frame[theirs].iloc[broken[0]])[:30]
-            raise DataError(
-                f'{file}: row {broken[0] + 1}: {theirs} is "{text}", which is no number',
-                "mend that row",
-            )
-        columns[ours] = values.to_numpy(dtype="float64", na_value=np.nan)
-    return pd.DataFrame(columns)
-
-
-def _in_order(frame: pd.DataFrame, file: str, sort: bool) -> tuple[pd.DataFrame, list[str]]:
-    notes: list[str] = []
-    times = pd.DatetimeIndex(frame.index)
-    if not frame.index.is_monotonic_increasing:
-        back = int(np.flatnonzero(np.diff(times.asi8) < 0)[0]) + 1
-        if not sort:
-            raise DataError(
-                f"{file} is not in time order: row {back + 1} ({_when(frame.index[back])}) "
-                f"comes after {_when(frame.index[back - 1])}",
-                "sort the file, or --sort",
-            )
-        frame = frame.sort_index(kind="stable")
-        notes.append("rows were put in time order")
-    double = frame.index.duplicated()
-    if not double.any():
-        return frame, notes
-    first = frame.index[double][0]
-    whole = frame.reset_index()
-    same = whole.duplicated().to_numpy()
-    if not sort:
-        raise DataError(
-            f"{file} has {int(double.sum())} row(s) twice, the first is {_when(first)}",
-            "drop the doubles, or --sort where they are identical",
-        )
-    if (double & ~same).any():
-        raise BadCandle(
-            f"{file} has two different rows for {_when(frame.index[double & ~same][0])}", "keep the right one"
-        )
-    return frame.loc[~double], [*notes, f"{int(double.sum())} identical double(s) were dropped"]
 
 
 def _check_grid(times: pd.DatetimeIndex, interval: str, file: str) -> None:
@@ -321,7 +249,3 @@ def _check_grid(times: pd.DatetimeIndex, interval: str, file: str) -> None:
             f"{file}: bars are {usual // 1_000_000} s apart, {interval} bars are {step // 1_000_000} s apart",
             f"bring {interval} bars, or say --interval",
         )
-
-
-def _when(stamp: pd.Timestamp) -> str:
-    return f"{stamp:%Y-%m-%d %H:%M} UTC"

@@ -7,10 +7,11 @@ import pandas as pd
 
 from acmf_core.collect.history import warmup_bars
 from acmf_core.collect.importer import read_candles, read_funding
+from acmf_core.collect.slow_files import LAYOUTS, read_slow
 from acmf_core.errors import DataError
 from acmf_core.lake import Lake, MergeReport
 from acmf_core.lake.quality import bridge, gaps, missing_bars
-from acmf_core.lake.tables import candle_rows, funding_rows
+from acmf_core.lake.tables import candle_rows, funding_rows, table
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,35 @@ def import_funding(
         accept_corrections=accept_corrections,
         source=f"file {Path(path).name}",
     )
+    times = file.frame["event_time"]
+    return ImportReport(merged, len(times), 0, times.iloc[0], times.iloc[-1], file.mapping, file.notes)
+
+
+def import_slow(
+    lake: Lake,
+    path: str | Path,
+    name: str,
+    symbol: str,
+    *,
+    sort: bool = False,
+    accept_corrections: bool = False,
+) -> ImportReport:
+    """Rows of a slow table (`slow_files.LAYOUTS`) out of a file into the lake, all or nothing.
+
+    Parameters as `import_candles`; `symbol` is left out where the table has none. Ratios and open interest
+    lie beside the archive's ("5m"), whatever their spacing.
+
+    Raises
+    ------
+    DataError
+        As `read_slow`.
+    OSError
+        File or lake cannot be read or written.
+    """
+    file = read_slow(path, name, sort=sort)
+    keys = {"symbol": symbol, "interval": LAYOUTS[name].interval}
+    rows = file.frame.assign(**{key: keys[key] for key in table(name).partitions})
+    merged = lake.merge(name, rows, accept_corrections=accept_corrections, source=f"file {Path(path).name}")
     times = file.frame["event_time"]
     return ImportReport(merged, len(times), 0, times.iloc[0], times.iloc[-1], file.mapping, file.notes)
 
