@@ -1,0 +1,369 @@
+"""DataSync: the eight sources at once, one snapshot of the market as known at a close.
+
+Optional sources are asked at once, candles from the close on. Nothing but candles is needed: any other
+source that fails leaves its features NaN, and its health says why (ADR 081).
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import pandas as pd
+
+from acmf_core.collect.fetch import CandleAnswer, Candles, Fetch, checked_candles
+from acmf_core.collect.known import MAX_AGE_S, checked
+from acmf_core.collect.optional import OptionalSources
+from acmf_core.collect.outages import Outages
+from acmf_core.collect.policy import Outcome, ask, outcomes, reason_of
+from acmf_core.collect.recorder import LakeRecorder
+from acmf_core.collect.slow_rows import slow_frames
+from acmf_core.collect.snapshot import MarketSnapshot
+from acmf_core.collect.window import SLACK_BARS, CandleWindow, Conflict
+from acmf_core.config import ExchangeConfig, SourceConfig, SourcesConfig
+from acmf_core.domain import BAR_US, Alert, Health, SourceHealth
+from acmf_core.errors import AcmfError, DataError, StaleData, VenueUnavailable
+from acmf_core.features import SCHEMA, MarketData
+from acmf_core.lake import Lake
+from acmf_core.ports import Clock, Notifier, Source
+
+_LOG: Final = logging.getLogger("acmf.collect")
+CANDLES: Final = "candles"
+SOURCES: Final = (CANDLES, *sorted(MAX_AGE_S))
+LEAD_US: Final = 30_000_000  # before the close: optional sources are not asked earlier
+START_S: Final = 120.0  # for the history that the lake does not have
+SETTLE_S: Final = 1.0  # for rows of the last collection that are still on their way into the lake
+FUNDING_WAIT_S: Final = 0.5  # between two questions for a payment that is due
+MAX_TOLD: Final = 1_000  # conflicts remembered, so that each is told once
+_CLOCK: Final = "clock"
+_INTERVAL: Final = "15m"
+
+
+class DataSync:
+    """Collects what is known at each close (port `Feed`).
+
+    Parameters
+    ----------
+    symbol : str
+        The venue's name.
+    candles : Candles
+        The one source that is mandatory.
+    sources : sequence of Source
+        Optional ones, each at most once; their names are fields of `MarketData`.
+    config : SourcesConfig
+        How each is asked, and the deadline of a whole collection.
+    exchange : ExchangeConfig
+        What a wrong clock is.
+    clock, notifier
+        Ports.
+    off : mapping
+        Source to the reason why it is not asked, and how to switch it on.
+    lake : Lake, optional
+        Where history comes from and collected rows go; without one nothing is kept.
+    observe : callable, optional
+        Called with the health of every source after every collection.
+    server_time : callable, optional
+        Asks the exchange for its time (microseconds).
+
+    Attributes
+    ----------
+    health : tuple of SourceHealth
+        Of the latest collection, also of one that failed: the eight of `SOURCES`.
+    clock_offset_s : float
+        The exchange's clock minus ours, as last measured; NaN where it could not be.
+    """
+
+    def __init__(
+        self,
+        symbol: str,
+        candles: Candles,
+        sources: Sequence[Source],
+        config: SourcesConfig,
+        exchange: ExchangeConfig,
+        clock: Clock,
+        notifier: Notifier,
+        *,
+        off: Mapping[str, str],
+        lake: Lake | None = None,
+        observe: Callable[[SourceHealth], None] | None = None,
+        server_time: Callable[[], Awaitable[int]] | None = None,
+    ) -> None:
+        self._symbol = symbol
+        self._optional = OptionalSources(sources, off, config, clock)
+        self._config = config
+        self._exchange = exchange
+        self._clock = clock
+        self._notifier = notifier
+        self._lake = lake
+        self._observe = observe
+        self._server_time = server_time
+        self._fetch = Fetch(candles, config.candles)
+        self._window = CandleWindow()
+        self._outages = Outages(symbol, clock, notifier)
+        self._recorder = LakeRecorder(lake, symbol, clock, notifier) if lake is not None else None
+        self._told: dict[tuple[str, str], None] = {}
+        self._candles_failed = False
+        self._turn = asyncio.Lock()
+        self.health: tuple[SourceHealth, ...] = ()
+        self.clock_offset_s = math.nan
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def start(self, *, history: bool = True) -> None:
+        """Load what the lake holds, ask for the bars it lacks, and say once which sources are off.
+
+        Parameters
+        ----------
+        history : bool
+            Ask the exchange for the bars that a decision needs and the lake does not have.
+        """
+        self._say_off()
+        at = self._clock.now() // BAR_US * BAR_US
+        await self._load(at)
+        if not history:
+            return
+        end = asyncio.get_running_loop().time() + START_S
+        for question in (self._fetch.bars, self._fetch.history):
+            ask_all = {CANDLES: partial(question, self._window, at, end)}
+            found = (await outcomes(ask_all, START_S, self._optional.running))[CANDLES]
+            if found.failure:
+                _LOG.warning("the history of %s is not complete: %s", self._symbol, found.failure)
+            else:
+                self._take_candles(found.answer or [], at)
+
+    async def close(self) -> None:
+        """Wait until everything collected is in the lake, or refused by it."""
+        if self._recorder is not None:
+            await self._recorder.close()
+
+    # -- one collection --------------------------------------------------------------------------------
+
+    async def collect(self, at: int) -> MarketSnapshot:
+        """The market as known at the close `at` (microseconds).
+
+        To be called in the last 30 seconds before the close: it waits for the close itself. Called after
+        it, everything is asked at once, and what arrives then was not known at that close: it counts for
+        later ones. It ends `deadline_s` after the close, or after the call where that is later.
+
+        Raises
+        ------
+        StaleData, MissingBars, VenueUnavailable, DataError
+            The bar that closed at `at` cannot be had; `health` holds all sources nevertheless.
+        """
+        async with self._turn:
+            if self._recorder is not None:
+                await self._recorder.settle(SETTLE_S)
+            if self._candles_failed:
+                await self._load_candles(at)  # a person may have bridged an outage meanwhile
+            await self._until(at - LEAD_US)
+            seconds = max(0, at - self._clock.now()) / 1e6 + self._config.deadline_s
+            end = asyncio.get_running_loop().time() + seconds
+            found = await outcomes(self._questions(at, end), seconds, self._optional.running)
+            health = [self._met_candles(at, found[CANDLES])]
+            health += [self._met(name, at, found.get(name)) for name in SOURCES[1:]]
+            self.health = tuple(health)
+            self._met_clock(found.get(_CLOCK))
+            self._outages.meet(self.health)
+            if self._observe is not None:
+                for one in self.health:
+                    self._observe(one)
+            self._refuse_without_candles(found[CANDLES], at)
+            return self._snapshot(at)
+
+    def _snapshot(self, at: int) -> MarketSnapshot:
+        slow = {name: known.until(at) for name, known in self._optional.known.items()}
+        for known in self._optional.known.values():
+            known.forget(at)
+        market = MarketData(self._window.until(at), **slow)
+        return MarketSnapshot(at, market, self.health, self.clock_offset_s)
+
+    def _questions(self, at: int, end: float) -> dict[str, Callable[[], Awaitable[Any]]]:
+        """Who is asked for this close, and how."""
+        questions: dict[str, Callable[[], Awaitable[Any]]] = {CANDLES: partial(self._candles, at, end)}
+        if self._server_time is not None and not self._optional.running.has(_CLOCK):
+            questions[_CLOCK] = partial(self._offset, self._server_time)
+        for name, source in self._optional.on.items():
+            if self._optional.why_not(name, at):
+                continue
+            if name == "funding" and _is_due(source, at):
+                questions[name] = partial(self._funding, source, at, end)
+            else:
+                questions[name] = partial(self._rows, source, at)
+        return questions
+
+    async def _candles(self, at: int, end: float) -> list[CandleAnswer]:
+        await self._until(at)
+        return await self._fetch.bars(self._window, at, end)
+
+    async def _rows(self, source: Source, at: int) -> pd.DataFrame:
+        rows = await ask(source.name, lambda: source.collect(at), self._config_of(source.name))
+        return checked(source.table, rows, self._symbol)
+
+    async def _funding(self, source: Source, at: int, end: float) -> pd.DataFrame:
+        """After the close; where a payment must have happened, until it is there or the time is over."""
+        await self._until(at)
+        loop = asyncio.get_running_loop()
+        while True:
+            rows = await self._rows(source, at)
+            paid = bool((rows["event_time"] >= _stamp(at)).any())
+            in_time = loop.time() + FUNDING_WAIT_S < end - FUNDING_WAIT_S
+            if paid or not in_time or not self._optional.known["funding"].payment_due(at):
+                return rows
+            await asyncio.sleep(FUNDING_WAIT_S)
+
+    async def _offset(self, server_time: Callable[[], Awaitable[int]]) -> float:
+        """Seconds by which the exchange's clock is ahead of ours, half the round trip taken off."""
+        once = SourceConfig(timeout_s=self._config.candles.timeout_s, attempts=1)
+
+        async def measure() -> float:
+            sent = self._clock.now()
+            said = await server_time()
+            return (said - (sent + self._clock.now()) / 2) / 1e6
+
+        return await ask(_CLOCK, measure, once)
+
+    async def _until(self, moment: int) -> None:
+        """Sleep until the clock has reached `moment`."""
+        while (left := moment - self._clock.now()) > 0:
+            await asyncio.sleep(min(left / 1e6, 1.0))
+
+    def _config_of(self, name: str) -> SourceConfig:
+        found: SourceConfig = getattr(self._config, name)
+        return found
+
+    # -- what came of it -------------------------------------------------------------------------------
+
+    def _met_candles(self, at: int, outcome: Outcome[list[CandleAnswer]]) -> SourceHealth:
+        reason = outcome.failure
+        if outcome.late and self._fetch.last_word is not None:
+            reason = reason_of(CANDLES, self._fetch.last_word)
+        notes: list[str] = []
+        if not reason:
+            try:
+                notes = self._take_candles(outcome.answer or [], at)
+            except DataError as error:
+                reason = reason_of(CANDLES, error)
+        if not reason and not self._window.has(at - BAR_US):
+            reason = "the answer does not have the bar that closed"
+        newest = self._window.newest_before(at)
+        age = math.nan if newest is None else (at - BAR_US - newest) / 1e6
+        status = Health.FAILED if reason else Health.OK
+        return SourceHealth(CANDLES, status, outcome.latency_s, age, reason or "; ".join(notes))
+
+    def _take_candles(self, answers: Sequence[CandleAnswer], at: int) -> list[str]:
+        """Bars into the window and all rows into the lake; what a person should know of them."""
+        notes: list[str] = []
+        for answer in answers:
+            notes += list(answer.notes)
+            parts = {
+                interval: checked_candles(rows, self._symbol, interval, at)
+                for interval, rows in answer.rows.items()
+            }
+            conflicts = self._window.take(parts[_INTERVAL]) if _INTERVAL in parts else []
+            notes += self._tell("closed again with other values, the held one stays", conflicts)
+            for interval, rows in parts.items():
+                if interval != _INTERVAL:
+                    odd = self._window.disagreements(rows, interval)
+                    notes += self._tell("differs from its 15m bars", odd)
+                if self._recorder is not None:
+                    self._recorder.write(CANDLES, rows)
+        return notes
+
+    def _tell(self, what: str, conflicts: Sequence[Conflict]) -> list[str]:
+        """One line for conflicts; a person hears of each once."""
+        if not conflicts:
+            return []
+        text = f"{len(conflicts)} value(s): {conflicts[0]} ({what})"
+        fresh = [c for c in conflicts if (what, str(c)) not in self._told]
+        self._told.update({(what, str(c)): None for c in fresh})
+        while len(self._told) > MAX_TOLD:
+            del self._told[next(iter(self._told))]
+        if fresh:
+            self._notifier.send(
+                Alert("warning", f"{self._symbol}: a bar {text}", f"{self._symbol}-bar-{what}")
+            )
+        return [text]
+
+    def _met(self, name: str, at: int, outcome: Outcome[pd.DataFrame] | None) -> SourceHealth:
+        """Health of one optional source; what it said goes into the lake."""
+        health = self._optional.meet(name, at, outcome)
+        if self._recorder is not None and outcome is not None and outcome.answer is not None:
+            self._recorder.write(self._optional.on[name].table, outcome.answer)
+        return health
+
+    def _met_clock(self, outcome: Outcome[float] | None) -> None:
+        """Keep the offset; warn of a clock that is off, louder where it blocks entries (gate 10)."""
+        offset = outcome.answer if outcome is not None else None
+        self.clock_offset_s = math.nan if offset is None else float(offset)
+        off_by = abs(self.clock_offset_s)
+        if off_by > self._exchange.warn_clock_offset_s:
+            side = "behind" if self.clock_offset_s > 0 else "ahead of"
+            text = f"this machine's clock is {off_by:.1f} s {side} the exchange's; let NTP set it"
+            blocked = off_by > self._exchange.max_clock_offset_s
+            if blocked:
+                self._outages.begin("clock-blocks", f"{text}; nothing is entered until then", "critical")
+            else:
+                self._outages.begin(_CLOCK, text)
+        elif not math.isnan(off_by):
+            self._outages.end("clock-blocks", "the clock is right again, entries are possible")
+            self._outages.end(_CLOCK, "the clock is right again")
+
+    def _refuse_without_candles(self, outcome: Outcome[list[CandleAnswer]], at: int) -> None:
+        """Raise what kept the bar away: nothing is decided on an older one."""
+        health = self.health[0]
+        self._candles_failed = health.status is not Health.OK
+        if not self._candles_failed:
+            return
+        error = self._fetch.last_word if outcome.late else outcome.error
+        if isinstance(error, AcmfError):
+            raise error
+        when = f"{_stamp(at):%Y-%m-%d %H:%M} UTC"
+        cause = f"no candle of {self._symbol} for the close of {when}: {health.reason}"
+        if outcome.failure:
+            raise VenueUnavailable(cause, "nothing is decided; the next cycle asks again")
+        raise StaleData(cause, "nothing is decided; the next cycle asks again")
+
+    # -- memory ----------------------------------------------------------------------------------------
+
+    async def _load(self, at: int) -> None:
+        """Bars and slow rows out of the lake; a lake that cannot be read is as good as an empty one."""
+        await self._load_candles(at)
+        if self._lake is None:
+            return
+        first, last = _stamp(at - SLACK_BARS * BAR_US), _stamp(at + BAR_US)
+        try:
+            frames = await asyncio.to_thread(slow_frames, self._lake, self._symbol, first, last)
+        except (OSError, DataError) as error:
+            self._outages.begin("lake", f"the lake cannot be read: {error}")
+            return
+        for name, rows in frames.items():
+            if rows is not None:
+                self._optional.known[name].take(rows)
+
+    async def _load_candles(self, at: int) -> None:
+        if self._lake is None:
+            return
+        start = at - (SCHEMA.history + SLACK_BARS) * BAR_US
+        read = partial(self._lake.read, symbol=self._symbol, interval=_INTERVAL, start=start)
+        try:
+            self._window.take(await asyncio.to_thread(read, CANDLES))
+        except (OSError, DataError) as error:
+            self._outages.begin("lake", f"the lake cannot be read: {error}")
+
+    def _say_off(self) -> None:
+        said = "; ".join(f"{name}: {reason}" for name, reason in self._optional.off.items())
+        if said:
+            text = f"{self._symbol}: sources that are off: {said}"
+            self._notifier.send(Alert("info", text, f"{self._symbol}-sources-off"))
+
+
+def _is_due(source: Source, at: int) -> bool:
+    """Whether a payment can happen at the close: only the funding source knows."""
+    due = getattr(source, "due", None)
+    return bool(due(at)) if callable(due) else False
+
+
+def _stamp(at: int) -> pd.Timestamp:
+    return pd.Timestamp(at, unit="us", tz="UTC")
