@@ -106,6 +106,16 @@ class Schema:
             names.setdefault(feature.source, []).append(feature.name)
         return {source: tuple(columns) for source, columns in names.items()}
 
+    @cached_property
+    def max_ages(self) -> dict[str, int]:
+        """Seconds up to which a value of each slow source is used: {"book": 60, "funding": 32400, ...}."""
+        ages: dict[str, int] = {}
+        for feature in self.features:
+            if "max_age_s" in feature.parameters:
+                age = int(feature.parameters["max_age_s"])
+                ages[feature.source] = min(age, ages.get(feature.source, age))
+        return ages
+
     def to_dict(self) -> dict[str, Any]:
         """What the fingerprint covers, as plain JSON values; a bundle stores it beside the model."""
         return {

@@ -102,7 +102,7 @@ class CandleCheck:
         self._severity = ERROR if interval == MANDATORY else WARNING
         self._step_us = INTERVAL_SECONDS[interval] * 1_000_000
         self._findings = Findings()
-        self._rows = 0
+        self.rows = 0
         self._last_us: int | None = None
         self._span: list[pd.Timestamp] = []
         self._context = pd.DataFrame()
@@ -117,7 +117,7 @@ class CandleCheck:
             return
         frame = self._ordered(frame)
         times = pd.DatetimeIndex(frame["open_time"]).as_unit("us")
-        self._rows += len(frame)
+        self.rows += len(frame)
         self._span = [self._span[0] if self._span else times[0], times[-1]]
         distinct = self._check_stamps(frame, times)
         usable = self._check_bars(frame, times)
@@ -129,7 +129,7 @@ class CandleCheck:
     def survey(self) -> CandleSurvey:
         """The verdict on everything seen; at least one row must have been."""
         first, last = self._span
-        quality = Quality(self._symbol, self._interval, self._rows, first, last, self._findings.table())
+        quality = Quality(self._symbol, self._interval, self.rows, first, last, self._findings.table())
         marked = _largest(pd.concat(self._marked, ignore_index=True))
         return CandleSurvey(quality, self._whole_days(), marked, self._moves)
 

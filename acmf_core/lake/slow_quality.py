@@ -118,7 +118,7 @@ class SlowCheck:
         self._name, self._symbol, self._max_age = name, symbol, max_age
         self._spec = table(name)
         self._findings = Findings()
-        self._rows = 0
+        self.rows = 0
         self._known: list[Integers] = []
         self._last: dict[str, tuple[int, int]] = {}
         self._payments = pd.DataFrame()
@@ -133,7 +133,7 @@ class SlowCheck:
         times = pd.DatetimeIndex(frame["event_time"]).as_unit("us")
         ends = [times.min(), times.max()]
         self._span = [min(self._span[0], ends[0]), max(self._span[1], ends[1])] if self._span else ends
-        self._rows += len(frame)
+        self.rows += len(frame)
         self._known.append(pd.DatetimeIndex(frame[AVAILABLE]).as_unit("us").asi8)
         self._check_times(frame)
         self._check_values(frame, times)
@@ -154,7 +154,7 @@ class SlowCheck:
         fresh = self._check_age(known, closes)
         covered = pd.Series(fresh, index=closes).groupby(closes.floor("D")).mean()
         begin, end = self._span
-        quality = Quality(self._symbol, self._name, self._rows, begin, end, self._findings.table())
+        quality = Quality(self._symbol, self._name, self.rows, begin, end, self._findings.table())
         return SlowSurvey(self._name, quality, self._max_age, covered)
 
     def _check_times(self, frame: pd.DataFrame) -> None:
