@@ -1,21 +1,23 @@
-"""Bulk history from the exchange's public archive: monthly, then daily zips, each verified by its checksum.
+"""Bulk history from the exchange's public archive: monthly and daily zips, each verified by its checksum.
 
 Layout under data/futures/um, each file with a .CHECKSUM beside it:
 
 * {monthly|daily}/klines/SYMBOL/15m/SYMBOL-15m-2024-01[-02].zip
 * monthly/fundingRate/SYMBOL/SYMBOL-fundingRate-2024-01.zip
+* daily/metrics/SYMBOL/SYMBOL-metrics-2024-01-02.zip
 
 Files land in a cache folder under another name and are renamed once verified, so that a pull that was cut
 off goes on where it stopped; what the lake has already is not asked for again.
 """
 
+import asyncio
 import hashlib
-import os
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -23,7 +25,8 @@ from typing import Final, Self
 import httpx
 import tenacity
 
-from acmf_core.errors import VenueUnavailable
+from acmf_core.collect.claim import Claim
+from acmf_core.errors import ConfigError, VenueUnavailable
 from acmf_core.fingerprint import file_hash
 
 Progress = Callable[[str, int, int], None]
@@ -33,6 +36,12 @@ BACKOFF_S: Final = 0.5  # the first wait between tries
 _ATTEMPTS: Final = 4
 _CHUNK: Final = 1 << 16
 _SHA_DIGITS: Final = 64
+_LONGEST_WAIT_S: Final = 120.0  # a server that asks for more patience than this is told to a person
+_WHOLE_FILE: Final = 20  # times the read timeout: a server that trickles is given up too
+_MAX_FILE: Final = 64 << 20  # a month of 1-minute bars is 2 MB
+_MAX_CHECKSUM: Final = 4_096
+_REFUSED: Final = frozenset({401, 403, 451})
+_GO_ON: Final = "run the same command again: it goes on; or bring a file: acmf data import FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +54,14 @@ class ArchiveFile:
     interval: str = ""
 
     @property
+    def series(self) -> str:
+        """BTCUSDT-15m: how every file of the series begins."""
+        return f"{self.symbol}-{self.interval or self.kind}"
+
+    @property
     def name(self) -> str:
         """BTCUSDT-15m-2024-01.zip"""
-        return f"{self.symbol}-{self.interval or self.kind}-{self.period}.zip"
+        return f"{self.series}-{self.period}.zip"
 
     @property
     def path(self) -> str:
@@ -66,6 +80,38 @@ class Fetched:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Downloads under way."""
+
+    futures: Sequence[Future[Fetched]]
+
+    def wait(self, each: Callable[[], None] | None = None) -> list[Fetched]:
+        """Every file, in the order asked for; `each` is called after each one that came.
+
+        Raises
+        ------
+        VenueUnavailable
+            The archive cannot be reached, keeps failing, or refuses; what was fetched stays in the cache.
+        OSError
+            The cache cannot be written.
+        """
+        try:
+            for future in as_completed(self.futures):
+                future.result()
+                if each is not None:
+                    each()
+        except BaseException:  # an error or Ctrl-C: nothing goes on downloading behind it
+            self.cancel()
+            raise
+        return [future.result() for future in self.futures]
+
+    def cancel(self) -> None:
+        """Stop what has not come yet."""
+        for future in self.futures:
+            future.cancel()
+
+
 class _Transient(Exception):
     """Worth another try: a cut connection, a busy server, a file that is not the one its checksum names."""
 
@@ -75,20 +121,28 @@ class _WrongChecksum(_Transient):
 
 
 class Archive:
-    """A polite client of the archive: few connections, retries with jittered backoff. Close it after use.
+    """A polite client of the archive: few connections, retries with jittered backoff, Retry-After honoured.
+
+    Downloads run on an event loop in a thread of its own: the caller parses while the next files come, and
+    an interrupt ends a stalled download at once. Close it after use.
 
     Parameters
     ----------
     base_url : str
         https://data.binance.vision or a mirror (`SourcesConfig`).
     cache : Path
-        Where verified files wait for their merge.
+        Where verified files wait for their merge; one archive at a time may use it.
     connections : int
         At most so many downloads at a time.
     timeout_s : float
         Without a byte for so long, a try is given up.
     backoff_s : float, optional
         The first wait between tries (0.5); it doubles, with jitter.
+
+    Raises
+    ------
+    ConfigError
+        The URL is none.
     """
 
     def __init__(
@@ -103,14 +157,23 @@ class Archive:
         self.base_url = base_url.rstrip("/")
         self.cache = cache
         self._connections = connections
+        self._timeout_s = timeout_s
         self._backoff_s = BACKOFF_S if backoff_s is None else backoff_s
-        self._stop = threading.Event()
-        self._client = httpx.Client(
-            timeout=timeout_s,
-            limits=httpx.Limits(max_connections=connections),
-            follow_redirects=True,
-            headers={"User-Agent": "acmf"},
-        )
+        self._claim = Claim(cache)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._slots = asyncio.Semaphore(connections)
+        self._resume_at = 0.0  # of the loop's clock: before it the server wants no request
+        try:
+            self._client = httpx.AsyncClient(
+                base_url=self.base_url,
+                timeout=timeout_s,
+                limits=httpx.Limits(max_connections=connections),
+                follow_redirects=True,
+                headers={"User-Agent": "acmf", "Accept-Encoding": "identity"},
+            )
+        except httpx.InvalidURL as error:
+            raise ConfigError(f'"{base_url}" is no URL: {error}', "mend sources.archive_base_url") from None
 
     def __enter__(self) -> Self:
         return self
@@ -121,96 +184,125 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        """Stop what still runs and hand the connections back."""
-        self._stop.set()
-        self._client.close()
+        """Stop what still runs, at once, and hand connections and cache back."""
+        if self._loop is not None and self._thread is not None:
+            asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self._loop = self._thread = None
+        self._claim.release()
 
-    def fetch(
-        self, files: Iterable[ArchiveFile], *, stage: str = "download", progress: Progress | None = None
-    ) -> list[Fetched]:
-        """Bring files into the cache, several at a time.
-
-        Parameters
-        ----------
-        files : iterable of ArchiveFile
-            What to bring.
-        stage, progress : str, callable(stage, done, total)
-            Called after every file.
-
-        Returns
-        -------
-        list of Fetched
-            In the order asked for; a file that the archive has not is there with path None.
+    def start(self, files: Iterable[ArchiveFile]) -> Batch:
+        """Begin to bring files into the cache; returns without waiting.
 
         Raises
         ------
-        VenueUnavailable
-            The archive cannot be reached, or keeps failing; what was fetched stays in the cache.
+        ConfigError
+            Another pull uses the cache.
         OSError
             The cache cannot be written.
         """
         wanted = list(files)
         if not wanted:
-            return []
-        self.cache.mkdir(parents=True, exist_ok=True)
-        pool = ThreadPoolExecutor(self._connections, thread_name_prefix="archive")
-        finished = False
+            return Batch(())
+        loop = self._running()
+        return Batch([asyncio.run_coroutine_threadsafe(self._fetch_one(file), loop) for file in wanted])
+
+    def fetch(self, files: Iterable[ArchiveFile], each: Callable[[], None] | None = None) -> list[Fetched]:
+        """Bring files into the cache, several at a time; `start` and `Batch.wait` in one."""
+        return self.start(files).wait(each)
+
+    def in_turn(
+        self, lots: Sequence[Sequence[ArchiveFile]], each: Callable[[], None] | None = None
+    ) -> Iterator[list[Fetched]]:
+        """One lot of files after another; while the caller works on one, the next is on its way."""
+        ahead = self.start(lots[0] if lots else ())
         try:
-            futures: list[Future[Fetched]] = [pool.submit(self._fetch_one, file) for file in wanted]
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                if progress is not None:
-                    progress(stage, done, len(wanted))
-            finished = True
-            return [future.result() for future in futures]
+            for number in range(len(lots)):
+                fetched = ahead.wait(each)
+                ahead = self.start(lots[number + 1] if number + 1 < len(lots) else ())
+                yield fetched
         finally:
-            if not finished:  # an error or Ctrl-C: let no thread go on downloading behind it
-                self._stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+            ahead.cancel()
 
     def forget(self, fetched: Iterable[Fetched]) -> None:
         """Drop files from the cache, once the lake has their rows."""
         for one in fetched:
             if one.path is not None:
                 one.path.unlink(missing_ok=True)
-                for torn in self.cache.glob(f"{one.path.stem}.*.part"):  # of a pull that was killed
-                    torn.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty, or gone: either is fine
-            self.cache.rmdir()
 
-    def _fetch_one(self, file: ArchiveFile) -> Fetched:
+    def sweep(self, series: str) -> None:
+        """Drop what a killed pull left of a series ("BTCUSDT-15m") that is in the lake now."""
+        if not self.cache.is_dir():
+            return
+        self._claim.take()
+        for left in self.cache.glob(f"{series}-*.zip"):
+            left.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: other series wait there
+            self.cache.rmdir()
+            self._claim.release()
+
+    # -- the loop's side --------------------------------------------------------------------------------
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._claim.take():
+            for torn in self.cache.glob("*.part"):  # of a pull that was killed: the cache is ours alone
+                torn.unlink(missing_ok=True)
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="archive", daemon=True)
+            self._thread.start()
+        return self._loop
+
+    async def _shut_down(self) -> None:
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _fetch_one(self, file: ArchiveFile) -> Fetched:
         try:
-            return self._retrying()(self._try, file)
+            async with self._slots:
+                return await self._retrying()(self._try, file)
         except _WrongChecksum:
             return Fetched(file, None, "bad checksum")
         except _Transient as error:
             raise VenueUnavailable(
                 f"the archive at {self.base_url} failed {_ATTEMPTS} times for {file.name}: {error}",
-                "check the network and sources.archive_base_url, then run the same command: it goes on; "
-                "or bring a file: acmf data import FILE",
+                f"check the network and sources.archive_base_url, then {_GO_ON}",
             ) from None
 
-    def _retrying(self) -> tenacity.Retrying:
-        return tenacity.Retrying(
+    def _retrying(self) -> tenacity.AsyncRetrying:
+        return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_Transient),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_when_event_set(self._stop),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
             wait=tenacity.wait_exponential_jitter(
                 multiplier=self._backoff_s, max=20.0, jitter=self._backoff_s
             ),
-            sleep=tenacity.sleep_using_event(self._stop),
             reraise=True,
         )
 
-    def _try(self, file: ArchiveFile) -> Fetched:
-        checksum = self._checksum(file)
+    async def _try(self, file: ArchiveFile) -> Fetched:
+        try:
+            async with asyncio.timeout(_WHOLE_FILE * self._timeout_s):
+                return await self._verified(file)
+        except TimeoutError:
+            raise _Transient(f"not whole after {_WHOLE_FILE * self._timeout_s:g} s") from None
+        except httpx.RequestError as error:
+            raise _Transient(f"{type(error).__name__}: {error}".removesuffix(": ")) from error
+
+    async def _verified(self, file: ArchiveFile) -> Fetched:
+        checksum = await self._checksum(file)
         if checksum is None:
             return Fetched(file, None, "absent")
         target = self.cache / file.name
         if target.is_file() and file_hash(target) == checksum:
             return Fetched(file, target)
-        aside = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
+        aside = target.with_suffix(".part")
         try:
-            digest = self._download(file, aside)
+            digest = await self._download(file, aside)
             if digest is None:
                 return Fetched(file, None, "absent")
             if digest != checksum:
@@ -220,45 +312,72 @@ class Archive:
             aside.unlink(missing_ok=True)
         return Fetched(file, target)
 
-    def _checksum(self, file: ArchiveFile) -> str | None:
-        try:
-            answer = self._client.get(f"{self.base_url}/{file.path}.CHECKSUM")
-        except httpx.TransportError as error:
-            raise _Transient(_plain(error)) from error
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            return None
-        _raise_for_status(answer)
-        digest = answer.text.split(maxsplit=1)[0].lower() if answer.text.strip() else ""
+    async def _checksum(self, file: ArchiveFile) -> str | None:
+        text = bytearray()
+        await self._pause()
+        async with self._client.stream("GET", f"{file.path}.CHECKSUM") as answer:
+            if not self._there(answer):
+                return None
+            async for chunk in answer.aiter_bytes():
+                text += chunk
+                if len(text) > _MAX_CHECKSUM:
+                    break
+        digest = bytes(text.split(maxsplit=1)[0] if text.strip() else b"").decode("ascii", "replace").lower()
         if len(digest) != _SHA_DIGITS:
             raise _Transient("the checksum file holds no SHA-256")
         return digest
 
-    def _download(self, file: ArchiveFile, target: Path) -> str | None:
+    async def _download(self, file: ArchiveFile, target: Path) -> str | None:
         """The body into `target`; its SHA-256, or None where there is no such file."""
-        digest = hashlib.sha256()
-        try:
-            with (
-                self._client.stream("GET", f"{self.base_url}/{file.path}") as answer,
-                target.open("wb") as out,
-            ):
-                if answer.status_code == httpx.codes.NOT_FOUND:
-                    return None
-                _raise_for_status(answer)
-                for chunk in answer.iter_bytes(_CHUNK):
-                    if self._stop.is_set():
-                        raise _Transient("stopped")
+        digest, size = hashlib.sha256(), 0
+        await self._pause()
+        async with self._client.stream("GET", file.path) as answer:
+            if not self._there(answer):
+                return None
+            with target.open("wb") as out:
+                async for chunk in answer.aiter_bytes(_CHUNK):
+                    size += len(chunk)
+                    if size > _MAX_FILE:
+                        raise _Transient(f"larger than {_MAX_FILE >> 20} MB")
                     digest.update(chunk)
                     out.write(chunk)
-        except httpx.TransportError as error:
-            raise _Transient(_plain(error)) from error
         return digest.hexdigest()
 
+    async def _pause(self) -> None:
+        """While the server has asked for a rest, no connection of ours asks for anything."""
+        while (rest := self._resume_at - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(rest)
 
-def _raise_for_status(answer: httpx.Response) -> None:
-    if answer.is_success:
-        return
-    raise _Transient(f"HTTP {answer.status_code}")
+    def _there(self, answer: httpx.Response) -> bool:
+        """Whether the file is there (False: 404); anything but an answer to that is an error."""
+        status = answer.status_code
+        if answer.is_success or status == httpx.codes.NOT_FOUND:
+            return status != httpx.codes.NOT_FOUND
+        if status in _REFUSED:
+            raise VenueUnavailable(
+                f"the archive at {self.base_url} refuses this address or region (HTTP {status})",
+                "go through another network or a mirror (sources.archive_base_url), or acmf data import FILE",
+            )
+        if status in {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}:
+            self._rest(_seconds_asked(answer), status)
+        raise _Transient(f"HTTP {status}")
+
+    def _rest(self, seconds: float, status: int) -> None:
+        if seconds > _LONGEST_WAIT_S:
+            raise VenueUnavailable(
+                f"the archive at {self.base_url} asks to come back in {seconds:.0f} s (HTTP {status})",
+                f"wait that long, then {_GO_ON}",
+            )
+        self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + seconds)
 
 
-def _plain(error: httpx.TransportError) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+def _seconds_asked(answer: httpx.Response) -> float:
+    """Retry-After in seconds: a number, or a date measured against the server's own; 0 without one."""
+    asked = answer.headers.get("Retry-After", "").strip()
+    if asked.isascii() and asked.isdigit():
+        return float(asked[:9])
+    try:
+        wait = parsedate_to_datetime(asked) - parsedate_to_datetime(answer.headers.get("Date", ""))
+    except (ValueError, TypeError):
+        return 0.0
+    return max(0.0, wait.total_seconds())

@@ -1,54 +1,54 @@
-"""From the public archive into the lake: which files are needed, what they say, one merge for all."""
+"""From the public archive into the lake: which files are needed, what they say, one merge a chunk of months.
 
-import io
-import zipfile
-from collections.abc import Iterable
+At most one chunk (`CHUNK_ROWS` bars) is held at a time, however long the window; while it is read and merged
+the next one's files are on their way.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
 from acmf_core.collect.archive import Archive, ArchiveFile, Fetched, Progress
-from acmf_core.collect.filetypes import KLINE_COLUMNS
-from acmf_core.collect.importer import check_bars
-from acmf_core.collect.stamps import to_utc
+from acmf_core.collect.archive_rows import funding_of, klines_of
+from acmf_core.collect.pull_report import Counted, PullReport, nothing_merged, report_of
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import DataError
 from acmf_core.lake import Lake, MergeReport
-from acmf_core.lake.quality import gaps
 from acmf_core.lake.tables import candle_rows, funding_rows
 
-_FUNDING_COLUMNS: Final = ("calc_time", "funding_interval_hours", "last_funding_rate")
+__all__ = [
+    "CHUNK_ROWS",
+    "PullReport",
+    "chunks_of",
+    "pull_candles",
+    "pull_funding",
+    "stored_span",
+    "stored_times",
+]
+
+CHUNK_ROWS: Final = 500_000  # bars of one merge: 11 months of 1-minute bars, 14 years of 15-minute ones
+FUNDING_STEP: Final = pd.Timedelta(hours=8, minutes=5)
 _FEW_DAYS: Final = 3  # so few missing days of a month are fetched one by one
 _UNPUBLISHED_MONTHS: Final = 2  # a monthly file appears on the first Monday of the next month
-_FUNDING_STEP: Final = pd.Timedelta(hours=8, minutes=5)
 
 
 @dataclass(frozen=True)
-class PullReport:
-    """What one pull brought.
+class Span:
+    """What the lake holds of a series in a window: bars, the first and the last opening time."""
 
-    Attributes
-    ----------
-    merged : MergeReport
-        What the lake took.
-    files : int
-        Archive files read.
-    absent : tuple of str
-        Periods that the archive does not have (not yet published, or before the listing).
-    damaged : tuple of str
-        Files whose checksum or content was wrong; their days were fetched one by one where possible.
-    missing : int
-        Bars still missing inside the stored part of the window (a venue's outage, or damaged files).
-    """
+    rows: int
+    first: pd.Timestamp | None = None
+    last: pd.Timestamp | None = None
 
-    merged: MergeReport
-    files: int
-    absent: tuple[str, ...]
-    damaged: tuple[str, ...]
-    missing: int
+    def missing(self, interval: str) -> int:
+        """Grid points between first and last without a bar."""
+        if self.first is None or self.last is None:
+            return 0
+        return (
+            int((self.last - self.first) // pd.Timedelta(seconds=INTERVAL_SECONDS[interval])) + 1 - self.rows
+        )
 
 
 def pull_candles(
@@ -61,6 +61,8 @@ def pull_candles(
     *,
     accept_corrections: bool = False,
     progress: Progress | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+    required: bool = True,
 ) -> PullReport:
     """Bars of whole UTC days, start <= day < end; days that the lake has in full are not asked for.
 
@@ -75,47 +77,58 @@ def pull_candles(
     accept_corrections : bool
         Take values that differ from stored ones.
     progress : callable(stage, done, total), optional
-        After every file.
+        After every file and every commit.
+    chunk_rows : int
+        At most about so many bars are held at a time; one commit each.
+    required : bool
+        Whether a window of which the archive has nothing is an error.
 
     Raises
     ------
     DataError
-        The archive has nothing of the series in the window, or a file that is no klines.
+        The archive has nothing of the series in the window (and it is required).
     VenueUnavailable
-        The archive cannot be reached; the same call later goes on.
+        The archive cannot be reached; what was committed stays, the same call later goes on.
     OSError
         Cache or lake cannot be written.
     """
     start, end = start.floor("D"), end.floor("D")
-    absent_days = _incomplete_days(_stored_times(lake, symbol, interval, start, end), start, end, interval)
-    monthly = [
-        ArchiveFile("klines", symbol, month, interval)
-        for month, days in _by_month(absent_days)
-        if len(days) > _FEW_DAYS
-    ]
-    months = archive.fetch(monthly, stage=f"{symbol} {interval} months", progress=progress)
-    bars, bad = _read_klines(months)
-    wanted = _days_to_fetch(_still_missing(absent_days, bars, interval), months)
-    daily = [ArchiveFile("klines", symbol, f"{day:%Y-%m-%d}", interval) for day in wanted]
-    days = archive.fetch(daily, stage=f"{symbol} {interval} days", progress=progress)
-    more, worse = _read_klines(days)
-    frame = _first_of_each([*bars, *more], "open_time")
-    frame = frame[(frame["open_time"] >= start) & (frame["open_time"] < end)]
-    if frame.empty and absent_days and _stored_times(lake, symbol, interval, start, end).empty:
+    plan = _Plan.of(lake, symbol, interval, list(chunks_of(start, end, interval, chunk_rows)))
+    counted = Counted(f"{symbol} {interval}", plan.files + len(plan.lots), progress)
+    merged: list[MergeReport] = []
+    fetched: list[Fetched] = []
+    bad: list[str] = []
+    since = plan.since
+    for number, lot in enumerate(archive.in_turn(plan.lots, counted.step)):
+        days = plan.days[number]
+        bars = _read_klines(lot, bad)
+        last = number == len(plan.lots) - 1
+        since = _earliest(since, bars)
+        wanted = _days_to_fetch(_still_missing(days, bars, interval), lot, since=since, last=last)
+        daily = [ArchiveFile("klines", symbol, f"{day:%Y-%m-%d}", interval) for day in wanted]
+        counted.more(len(daily))
+        more = archive.fetch(daily, counted.step)
+        bars += _read_klines(more, bad)
+        since = _earliest(since, bars)
+        if bars:
+            frame = _first_of_each(bars, "open_time", start, end)
+            rows = candle_rows(frame, symbol, interval)
+            del bars, frame  # a merge needs room; one copy of the chunk is enough
+            merged.append(
+                lake.merge("candles", rows, accept_corrections=accept_corrections, source=archive.base_url)
+            )
+        archive.forget([*lot, *more])
+        counted.step()
+        fetched += [*lot, *more]
+    archive.sweep(f"{symbol}-{interval}")
+    if plan.lots and since is None and required:
         raise DataError(
             f"the archive at {archive.base_url} has no {interval} klines of {symbol} from {start:%Y-%m-%d} "
             f"to {end:%Y-%m-%d}",
             "check the symbol and the dates; a day is published the day after",
         )
-    merged = lake.merge(
-        "candles",
-        candle_rows(frame, symbol, interval),
-        accept_corrections=accept_corrections,
-        source=archive.base_url,
-    )
-    archive.forget([*months, *days])
-    missing = gaps(_stored_times(lake, symbol, interval, start, end), interval)["bars"].sum()
-    return _report(merged, [*months, *days], [*bad, *worse], int(missing))
+    missing = stored_span(lake, symbol, interval, start, end).missing(interval)
+    return report_of("candles", merged, fetched, bad, missing=missing)
 
 
 def pull_funding(
@@ -139,114 +152,124 @@ def pull_funding(
         for month in months
         if not _funding_complete(lake, symbol, max(month, start), min(month + pd.offsets.MonthBegin(1), end))
     ]
-    fetched = archive.fetch(files, stage=f"{symbol} funding", progress=progress)
+    counted = Counted(f"{symbol} funding", len(files) + 1, progress)
+    fetched = archive.fetch(files, counted.step)
     parts, bad = [], []
     for one in fetched:
         if one.path is not None:
             try:
-                parts.append(_funding_of(one.path))
+                parts.append(funding_of(one.path, one.file))
             except DataError:
                 bad.append(one.file.name)
-    columns = ["event_time", "funding_rate", "interval_hours"]
-    frame = _first_of_each(parts, "event_time") if parts else _nothing(columns)
-    merged = lake.merge(
-        "funding", funding_rows(frame, symbol), accept_corrections=accept_corrections, source=archive.base_url
-    )
+    merged = nothing_merged("funding")
+    if parts:
+        rows = funding_rows(_first_of_each(parts, "event_time", start, end), symbol)
+        merged = lake.merge("funding", rows, accept_corrections=accept_corrections, source=archive.base_url)
     archive.forget(fetched)
-    return _report(merged, fetched, bad, 0)
+    archive.sweep(f"{symbol}-fundingRate")
+    counted.step()
+    return report_of("funding", [merged], fetched, bad)
 
 
-def klines_of(path: Path) -> pd.DataFrame:
-    """The bars in one archive zip; with or without a header row, stamps in ms or us.
+def chunks_of(
+    start: pd.Timestamp, end: pd.Timestamp, interval: str, rows: int = CHUNK_ROWS
+) -> Iterator[tuple[pd.Timestamp, pd.Timestamp]]:
+    """The window cut at firsts of months into parts of at most about `rows` bars (one month at least)."""
+    per_day = 86_400 // INTERVAL_SECONDS[interval]
+    months = max(1, int(rows / per_day / 30.5))
+    while start < end:
+        until = min(end, start.floor("D").replace(day=1) + pd.offsets.MonthBegin(months))
+        yield start, until
+        start = until
 
-    Raises
-    ------
-    DataError
-        Not a zip of one CSV, not twelve columns, off the grid of its own first bars, or impossible bars.
+
+def stored_times(
+    lake: Lake, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp
+) -> pd.DatetimeIndex:
+    """Opening times of the stored bars, start <= time < end, ascending."""
+    rows = lake.read("candles", symbol=symbol, interval=interval, start=start, end=end, columns=["open_time"])
+    return pd.DatetimeIndex(rows["open_time"])
+
+
+def stored_span(lake: Lake, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp) -> Span:
+    """What is stored of start <= time < end, counted chunk by chunk."""
+    rows, first, last = 0, None, None
+    for since, until in chunks_of(start, end, interval):
+        times = stored_times(lake, symbol, interval, since, until)
+        if len(times):
+            rows, first, last = rows + len(times), first if first is not None else times[0], times[-1]
+    return Span(rows, first, last)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Chunks with something to fetch: their incomplete days, the files that bring most of them at once.
+
+    `since` is the first bar that the lake has in the window.
     """
-    raw = _csv_of(path, KLINE_COLUMNS)
-    times, _ = to_utc(raw["open_time"], path.name)
-    frame = pd.DataFrame(
-        {
-            "open_time": times,
-            **{name: raw[name].astype("float64") for name in ("open", "high", "low", "close", "volume")},
-            "quote_volume": raw["quote_volume"].astype("float64"),
-            "trades": raw["count"].astype("int64"),
-            "taker_buy_volume": raw["taker_buy_volume"].astype("float64"),
-            "taker_buy_quote_volume": raw["taker_buy_quote_volume"].astype("float64"),
-        }
-    )
-    check_bars(frame.set_index("open_time"), path.name)
-    return frame
+
+    lots: list[list[ArchiveFile]]
+    days: list[list[pd.Timestamp]]
+    since: pd.Timestamp | None
+
+    @property
+    def files(self) -> int:
+        return sum(len(lot) for lot in self.lots)
+
+    @classmethod
+    def of(
+        cls, lake: Lake, symbol: str, interval: str, chunks: Sequence[tuple[pd.Timestamp, pd.Timestamp]]
+    ) -> "_Plan":
+        lots, all_days, known = [], [], None
+        for since, until in chunks:
+            times = stored_times(lake, symbol, interval, since, until)
+            known = times[0] if known is None and len(times) else known
+            days = _incomplete_days(times, since, until, interval)
+            if days:
+                lots.append(_monthly(days, symbol, interval))
+                all_days.append(days)
+        return cls(lots, all_days, known)
 
 
-def _funding_of(path: Path) -> pd.DataFrame:
-    raw = _csv_of(path, _FUNDING_COLUMNS)
-    times, _ = to_utc(raw["calc_time"], path.name)
-    return pd.DataFrame(
-        {
-            "event_time": times.dt.floor("s"),
-            "funding_rate": raw["last_funding_rate"].astype("float64"),
-            "interval_hours": raw["funding_interval_hours"].astype("int64"),
-        }
-    )
+def _monthly(days: list[pd.Timestamp], symbol: str, interval: str) -> list[ArchiveFile]:
+    months: dict[str, int] = {}
+    for day in days:
+        months[f"{day:%Y-%m}"] = months.get(f"{day:%Y-%m}", 0) + 1
+    return [ArchiveFile("klines", symbol, month, interval) for month, n in months.items() if n > _FEW_DAYS]
 
 
-def _csv_of(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-            if len(members) != 1:
-                raise DataError(f"{path.name} holds {len(members)} files instead of one")
-            data = archive.read(members[0])
-        first = data.split(b"\n", 1)[0].split(b",")[0].strip()
-        header = None if first.isdigit() else 0  # files differ: never assume
-        frame = pd.read_csv(io.BytesIO(data), header=header, low_memory=False)
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise DataError(f"{path.name} cannot be read: {error}") from None
-    if frame.shape[1] != len(columns):
-        raise DataError(f"{path.name} has {frame.shape[1]} columns instead of {len(columns)}")
-    return frame.set_axis(list(columns), axis=1)
-
-
-def _read_klines(fetched: Iterable[Fetched]) -> tuple[list[pd.DataFrame], list[str]]:
-    """The bars of every file that can be read, and the names of those that cannot."""
-    parts, bad = [], []
+def _read_klines(fetched: Sequence[Fetched], bad: list[str]) -> list[pd.DataFrame]:
+    """The bars of every file that can be read; the names of the others go to `bad`."""
+    parts = []
     for one in fetched:
         if one.path is None:
             continue
         try:
-            parts.append(klines_of(one.path))
+            parts.append(klines_of(one.path, one.file))
         except DataError:
             bad.append(one.file.name)
-    return parts, bad
+    return parts
 
 
-def _first_of_each(parts: list[pd.DataFrame], time: str) -> pd.DataFrame:
-    if not parts:
-        return _nothing([time, "open", "high", "low", "close", "volume"])
+def _earliest(since: pd.Timestamp | None, bars: list[pd.DataFrame]) -> pd.Timestamp | None:
+    firsts = [part["open_time"].iloc[0] for part in bars if len(part)]
+    return min([*firsts, since] if since is not None else firsts, default=None)
+
+
+def _first_of_each(
+    parts: list[pd.DataFrame], time: str, start: pd.Timestamp, end: pd.Timestamp
+) -> pd.DataFrame:
     whole = pd.concat(parts, ignore_index=True)
+    whole = whole[(whole[time] >= start) & (whole[time] < end)]
     return whole.drop_duplicates(time).sort_values(time, ignore_index=True)
 
 
-def _nothing(columns: list[str]) -> pd.DataFrame:
-    empty = pd.DataFrame({name: np.zeros(0) for name in columns})
-    return empty.assign(**{columns[0]: pd.to_datetime(np.zeros(0, dtype="int64"), unit="us", utc=True)})
-
-
-def _stored_times(
-    lake: Lake, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp
-) -> "pd.Series[pd.Timestamp]":
-    rows = lake.read("candles", symbol=symbol, interval=interval, start=start, end=end, columns=["open_time"])
-    return rows["open_time"]
-
-
 def _incomplete_days(
-    times: "pd.Series[pd.Timestamp]", start: pd.Timestamp, end: pd.Timestamp, interval: str
+    times: pd.DatetimeIndex, start: pd.Timestamp, end: pd.Timestamp, interval: str
 ) -> list[pd.Timestamp]:
     per_day = 86_400 // INTERVAL_SECONDS[interval]
     days = pd.date_range(start, end, freq="D", inclusive="left", unit="us")
-    held = times.dt.floor("D").value_counts().reindex(days, fill_value=0).to_numpy()
+    held = times.floor("D").value_counts().reindex(days, fill_value=0).to_numpy()
     return list(days[held < per_day])
 
 
@@ -258,38 +281,24 @@ def _still_missing(days: list[pd.Timestamp], bars: list[pd.DataFrame], interval:
     return [day for day in days if int(counts.get(day, 0)) < per_day]
 
 
-def _days_to_fetch(days: list[pd.Timestamp], months: list[Fetched]) -> list[pd.Timestamp]:
+def _days_to_fetch(
+    days: list[pd.Timestamp], months: list[Fetched], *, since: pd.Timestamp | None, last: bool
+) -> list[pd.Timestamp]:
     """Days worth asking for one by one: not those of months long before the listing.
 
     A month that the archive lacks is either before the series began (no file will ever come) or too young
-    for a monthly file. The first kind lies before the first month found, or, where none was found, before
-    the newest two.
+    for a monthly file. The first kind lies before the first bar known (`since`), or, where none is known up
+    to the end of the window, before the newest two months.
     """
     lacking = [one.file.period for one in months if one.reason == "absent"]
-    found = [one.file.period for one in months if one.reason != "absent"]
-    hopeless = [m for m in lacking if m < found[0]] if found else lacking[:-_UNPUBLISHED_MONTHS]
+    if since is not None:
+        hopeless = [month for month in lacking if month < f"{since:%Y-%m}"]
+    else:
+        hopeless = lacking[:-_UNPUBLISHED_MONTHS] if last else lacking
     return [day for day in days if f"{day:%Y-%m}" not in set(hopeless)]
-
-
-def _by_month(days: list[pd.Timestamp]) -> list[tuple[str, list[pd.Timestamp]]]:
-    months: dict[str, list[pd.Timestamp]] = {}
-    for day in days:
-        months.setdefault(f"{day:%Y-%m}", []).append(day)
-    return list(months.items())
 
 
 def _funding_complete(lake: Lake, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> bool:
     rows = lake.read("funding", symbol=symbol, start=start, end=end, columns=["event_time"])
     edges = pd.DatetimeIndex([start - pd.Timedelta(1, "us"), *rows["event_time"], end])
-    return bool(((edges[1:] - edges[:-1]) <= _FUNDING_STEP).all())
-
-
-def _report(merged: MergeReport, fetched: list[Fetched], damaged: list[str], missing: int) -> PullReport:
-    wrong = [one.file.name for one in fetched if one.reason == "bad checksum"]
-    return PullReport(
-        merged=merged,
-        files=sum(one.path is not None for one in fetched),
-        absent=tuple(one.file.period for one in fetched if one.reason == "absent"),
-        damaged=tuple([*wrong, *damaged]),
-        missing=missing,
-    )
+    return bool(((edges[1:] - edges[:-1]) <= FUNDING_STEP).all())

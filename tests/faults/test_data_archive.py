@@ -72,7 +72,7 @@ def test_a_pull_gives_exactly_the_archives_bars_and_the_second_changes_nothing(
         paid = pull_funding(lake, client, "BTCUSDT", *window)
         assert same(lake, truth[0])
         assert (report.files, report.missing, report.absent, report.damaged) == (4, 0, (), ())
-        assert said[-1] == ("BTCUSDT 15m months", 4, 4)
+        assert said[-1] == ("BTCUSDT 15m", 5, 5)  # four files and the commit
         assert paid.merged.inserted == len(truth[1])
         stored = lake.read("funding")
         assert stored["funding_rate"].tolist() == truth[1]["funding_rate"].tolist()

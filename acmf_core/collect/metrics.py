@@ -1,0 +1,198 @@
+"""The archive's metrics: open interest and long/short ratios every 5 minutes, one file a day.
+
+The files are rough: text times that may be unordered, twice, blank or seconds off, and blank values. What can
+be used is used, what was left out is counted; a file that is no metrics file is refused whole.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from acmf_core.collect.archive import Archive, ArchiveFile, Fetched, Progress
+from acmf_core.collect.archive_rows import csv_of, period_of
+from acmf_core.collect.pull_report import Counted, PullReport, nothing_merged, report_of
+from acmf_core.collect.stamps import to_utc
+from acmf_core.errors import DataError
+from acmf_core.lake import Lake, MergeReport
+
+INTERVAL: Final = "5m"
+TABLES: Final = ("long_short", "open_interest")
+DELAY: Final = pd.Timedelta(minutes=5)  # when a value of the archive counts as known, after its time
+_STEP: Final = pd.Timedelta(minutes=5)
+_SECONDS_OFF: Final = pd.Timedelta(seconds=30)
+_DAYS_A_LOT: Final = 366
+_COLUMNS: Final = {
+    "create_time": "str",
+    "symbol": "str",
+    "sum_open_interest": "float64",
+    "sum_open_interest_value": "float64",
+    "count_toptrader_long_short_ratio": "float64",
+    "sum_toptrader_long_short_ratio": "float64",
+    "count_long_short_ratio": "float64",
+    "sum_taker_long_short_vol_ratio": "float64",
+}
+_LONG_SHORT: Final = {
+    "count_long_short_ratio": "long_short_ratio",
+    "count_toptrader_long_short_ratio": "top_account_ratio",
+    "sum_toptrader_long_short_ratio": "top_position_ratio",
+    "sum_taker_long_short_vol_ratio": "taker_volume_ratio",
+}
+_OPEN_INTEREST: Final = {
+    "sum_open_interest": "open_interest",
+    "sum_open_interest_value": "open_interest_value",
+}
+
+
+@dataclass(frozen=True)
+class MetricsDay:
+    """One file's rows (`event_time` and the lake's columns, ascending, no time twice), what was left out."""
+
+    long_short: pd.DataFrame
+    open_interest: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def pull_metrics(
+    lake: Lake,
+    archive: Archive,
+    symbol: str,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    *,
+    accept_corrections: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, PullReport]:
+    """Rows of long_short and open_interest (interval "5m") of whole UTC days, start <= day < end.
+
+    A day of which the lake holds a row is not asked for again: its file was read. One commit a table for at
+    most 366 days. A file whose checksum never fits, or that is damaged, is left out and named.
+
+    Returns
+    -------
+    dict
+        Table name to what it took.
+
+    Raises
+    ------
+    VenueUnavailable
+        The archive cannot be reached; what was committed stays, the same call later goes on.
+    OSError
+        Cache or lake cannot be written.
+    """
+    days = _days_not_held(lake, symbol, start.floor("D"), end.floor("D"))
+    files = [ArchiveFile("metrics", symbol, f"{day:%Y-%m-%d}") for day in days]
+    lots = [files[i : i + _DAYS_A_LOT] for i in range(0, len(files), _DAYS_A_LOT)]
+    counted = Counted(f"{symbol} metrics", len(files) + len(lots), progress)
+    merged: dict[str, list[MergeReport]] = {name: [] for name in TABLES}
+    fetched: list[Fetched] = []
+    notes: list[str] = []
+    bad: list[str] = []
+    for lot in archive.in_turn(lots, counted.step):
+        read = list(_readable(lot, bad))
+        notes += [note for day in read for note in day.notes]
+        for name in TABLES:  # open_interest last: it says that a day is held
+            rows = _rows([getattr(day, name) for day in read], symbol, notes)
+            merged[name].append(
+                lake.merge(name, rows, accept_corrections=accept_corrections, source=archive.base_url)
+                if len(rows)
+                else nothing_merged(name)
+            )
+        archive.forget(lot)
+        counted.step()
+        fetched += lot
+    archive.sweep(f"{symbol}-metrics")
+    return {name: report_of(name, merged[name], fetched, bad, notes=notes) for name in TABLES}
+
+
+def metrics_of(path: Path, file: ArchiveFile) -> MetricsDay:
+    """The rows in one zip of metrics.
+
+    A time at most 30 s past its 5-minute grid point is floored to it; other times off the grid and rows
+    without a time are left out, as are values that are blank or cannot be. Of two rows of one time the first
+    is kept.
+
+    Raises
+    ------
+    DataError
+        Not a zip of one CSV of eight columns, another symbol, another day, or times that are none.
+    """
+    raw = csv_of(path, tuple(_COLUMNS), _COLUMNS)
+    raw = raw[raw["create_time"].fillna("").str.strip() != ""].reset_index(drop=True)
+    strange = raw["symbol"].notna() & (raw["symbol"] != file.symbol)
+    if strange.any():
+        raise DataError(f"{path.name} holds rows of {str(raw.loc[strange, 'symbol'].iloc[0])[:30]}")
+    times, _ = to_utc(raw["create_time"].str.strip(), path.name) if len(raw) else (_no_times(), [])
+    floored = times.dt.floor(_STEP)
+    start, end = period_of(file)
+    outside = (floored < start) | (floored > end)  # a file may end with the next day's midnight
+    if len(raw) and outside.all():
+        raise DataError(f"{path.name} holds rows of {times.iloc[0]:%Y-%m-%d %H:%M:%S} UTC")
+    off_grid = times - floored > _SECONDS_OFF
+    raw = raw.assign(event_time=floored)[~(off_grid | outside)]
+    notes = [
+        f"{file.name}: {int(which.sum())} row(s) {what}, left out"
+        for which, what in ((outside, "of another day"), (off_grid, "off the 5-minute grid"))
+        if which.any()
+    ]
+    parts = []
+    for names in (_LONG_SHORT, _OPEN_INTEREST):
+        part, differing = first_of_each(_values(raw, names))
+        parts.append(part)
+        if differing:
+            notes.append(f"{file.name}: {differing} time(s) twice with other values, the first kept")
+    return MetricsDay(parts[0], parts[1], tuple(dict.fromkeys(notes)))
+
+
+def first_of_each(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """One row a time (the first that came), ascending; and how many times came again with other values."""
+    once = rows.drop_duplicates(ignore_index=True)
+    again = once["event_time"].duplicated()
+    kept = once[~again].sort_values("event_time", ignore_index=True)
+    return kept, int(once.loc[again, "event_time"].nunique())
+
+
+def _values(raw: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    """The lake's columns; the first of `names` is required, the rest may be blank."""
+    rows = raw[["event_time", *names]].rename(columns=names)
+    for name in names.values():
+        values = rows[name].to_numpy(float)
+        rows[name] = np.where(np.isfinite(values) & (values > 0), values, np.nan)  # 0 is a blank too
+    required = next(iter(names.values()))
+    return rows[rows[required].notna()].reset_index(drop=True)
+
+
+def _rows(parts: list[pd.DataFrame], symbol: str, notes: list[str]) -> pd.DataFrame:
+    if not parts:
+        return pd.DataFrame()
+    rows, differing = first_of_each(pd.concat(parts, ignore_index=True))
+    if differing:
+        notes.append(f"{differing} midnight(s) in two files with other values, the first kept")
+    return rows.assign(symbol=symbol, interval=INTERVAL, available_at=rows["event_time"] + DELAY)
+
+
+def _readable(fetched: Iterable[Fetched], bad: list[str]) -> Iterable[MetricsDay]:
+    for one in fetched:
+        if one.path is None:
+            continue
+        try:
+            yield metrics_of(one.path, one.file)
+        except DataError:
+            bad.append(one.file.name)
+
+
+def _days_not_held(lake: Lake, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> list[pd.Timestamp]:
+    """Days without a row strictly inside them (midnight may come from the day before's file)."""
+    days = pd.date_range(start, end, freq="D", inclusive="left", unit="us")
+    held = lake.read(
+        "open_interest", symbol=symbol, interval=INTERVAL, start=start, end=end, columns=["event_time"]
+    )["event_time"]
+    inside = held[held != held.dt.floor("D")].dt.floor("D").unique()
+    return [day for day in days if day not in set(inside)]
+
+
+def _no_times() -> "pd.Series[pd.Timestamp]":
+    return pd.Series(pd.to_datetime(np.zeros(0, dtype="int64"), unit="us", utc=True))
