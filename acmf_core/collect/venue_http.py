@@ -1,0 +1,147 @@
+"""How the venue's HTTP answers are read: bodies are capped, redirects refused, refusals named, bans kept.
+
+ccxt classifies errors by class names that depend on the host; here the status and the numeric code decide.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+from acmf_core.collect.venue_answers import RETRY, shown
+from acmf_core.errors import AcmfError, ConfigError, DataError, VenueUnavailable
+
+MAX_BODY: Final = 5_000_000  # bytes; a full page of klines has 0.3 million
+_WAIT_S: Final = {429: 60.0, 418: 120.0}  # where the venue does not say for how long
+_LONGEST_S: Final = 3 * 86_400.0  # the longest ban the venue speaks of
+_TOO_MANY, _BANNED, _REGION, _OK_ABOVE = 429, 418, 451, 300
+_FREQUENT, _UNKNOWN_SYMBOL = -1003, -1121
+_REFUSED: Final = range(-1199, -1099)  # 11xx: the request itself is wrong
+
+
+class Silence:
+    """Until when the venue wants to hear nothing; asking on would turn a limit into a ban."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def keep(self, seconds: float) -> None:
+        """No request for so long from now."""
+        self._until = max(self._until, asyncio.get_running_loop().time() + seconds)
+
+    def respect(self, asked: str) -> None:
+        """Raise VenueUnavailable while it lasts."""
+        left = self._until - asyncio.get_running_loop().time()
+        if left > 0:
+            raise VenueUnavailable(
+                f"{asked}: not asked, the venue wants no request for another {left:.0f} s (too many before)",
+                f"wait {left:.0f} s; look for other programs behind this address",
+            )
+
+
+def exchange_class(silence: Silence) -> Any:
+    """ccxt's asynchronous binanceusdm, with the answers judged here."""
+    from ccxt.async_support import binanceusdm
+
+    class _Binance(binanceusdm):  # type: ignore[misc]
+        def handle_errors(
+            self,
+            code: int,
+            reason: str,
+            url: str,
+            method: str,
+            headers: Mapping[str, str],
+            body: str,
+            *rest: object,
+        ) -> None:
+            error = refusal(code, url, headers, body, rest[0])
+            if code in _WAIT_S or _code(rest[0]) == _FREQUENT:
+                silence.keep(wait_s(code, headers))
+            if error is not None:
+                raise error
+
+    return _Binance
+
+
+def refusal(status: int, url: str, headers: Mapping[str, str], body: str, answer: object) -> AcmfError | None:
+    """The error that an answer stands for, or None.
+
+    Parameters
+    ----------
+    status, url, headers, body : int, str, mapping, str
+        Of the answer.
+    answer : object
+        The decoded body; None where it is no JSON.
+    """
+    asked = url.split("?", 1)[0].split("://", 1)[-1]
+    code, said = _code(answer), _said(answer, body)
+    if status in _WAIT_S or code == _FREQUENT:
+        wait = wait_s(status, headers)
+        what = "this address is banned" if status == _BANNED else "too many requests"
+        return VenueUnavailable(
+            f"{asked}: HTTP {status}, {what}: Retry-After {wait:.0f} s", f"wait {wait:.0f} s"
+        )
+    if code == _UNKNOWN_SYMBOL:
+        symbol = next((p[7:] for p in url.split("?", 1)[-1].split("&") if p.startswith("symbol=")), "it")
+        return ConfigError(f"the venue does not know the symbol {shown(symbol)}", "mend market.symbol")
+    if status == _REGION:
+        return ConfigError(
+            f"{asked}: HTTP 451, the venue does not serve this region: {said}",
+            "run where it does; trying on is no use",
+        )
+    if code in _REFUSED:
+        return DataError(f"{asked}: the venue refuses the request: {code} {said}")
+    if code not in (None, 0, 200):
+        return VenueUnavailable(f"{asked}: HTTP {status}, code {code}: {said}", RETRY)
+    if not 200 <= status < _OK_ABOVE:
+        return VenueUnavailable(f"{asked}: HTTP {status}: {said}", RETRY)
+    if answer is None:
+        what = f"{len(body)} characters that are no JSON: {shown(body)}" if body else "an empty body"
+        return VenueUnavailable(f"{asked}: HTTP {status} with {what}", RETRY)
+    return None
+
+
+def wait_s(status: int, headers: Mapping[str, str]) -> float:
+    """Seconds of silence that an answer asks for."""
+    given = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    if given.isascii() and given.isdecimal() and len(given) < len("1000000"):
+        return min(max(float(given), 1.0), _LONGEST_S)
+    return _WAIT_S.get(status, _WAIT_S[_TOO_MANY])
+
+
+def open_session(cafile: str) -> Any:
+    """An aiohttp session that reads at most `MAX_BODY` bytes of a body and follows no redirect."""
+    import aiohttp
+
+    class _Capped(aiohttp.ClientResponse):
+        async def text(self, encoding: str | None = None, errors: str = "strict") -> str:
+            body = bytearray()
+            async for chunk in self.content.iter_chunked(1 << 16):
+                body += chunk
+                if len(body) > MAX_BODY:
+                    self.close()
+                    raise VenueUnavailable(
+                        f"{self.url.path}: more than {MAX_BODY / 1e6:g} MB of answer", RETRY
+                    )
+            return body.decode(encoding or "utf-8", errors)
+
+    async def refuse(session: object, context: object, seen: aiohttp.TraceRequestRedirectParams) -> None:
+        target = shown(seen.response.headers.get("Location", ""))
+        raise VenueUnavailable(f"{seen.url.path}: redirected to {target}, which is not followed", RETRY)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=cafile), limit=8)
+    return aiohttp.ClientSession(connector=connector, response_class=_Capped, trace_configs=[trace])
+
+
+def _code(answer: object) -> int | None:
+    """The venue's numeric error code."""
+    code = answer.get("code") if isinstance(answer, dict) else None
+    if isinstance(code, str) and code.lstrip("-").isdecimal() and len(code) < len("-1000000"):
+        code = int(code)
+    return code if type(code) is int else None
+
+
+def _said(answer: object, body: str) -> str:
+    return shown(answer.get("msg", answer)) if isinstance(answer, dict) else shown(body)
