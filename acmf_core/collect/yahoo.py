@@ -10,6 +10,7 @@ import math
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,10 +54,14 @@ class Allowance:
 
     def left(self) -> float:
         """Seconds left; VenueUnavailable where none are."""
-        left = 0.0 if self._stopped.is_set() else self._end - time.perf_counter()
-        if left <= 0:
-            raise VenueUnavailable(f"{SERVICE} did not answer within {self.seconds:g} s")
+        left = self._end - time.perf_counter()
+        if left <= 0 or self._stopped.is_set():
+            raise self.over()
         return left
+
+    def over(self) -> VenueUnavailable:
+        """The error that says so."""
+        return VenueUnavailable(f"{SERVICE} did not answer within {self.seconds:g} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class Yahoo:
     def __init__(self, base_url: str = "") -> None:
         self._base_url = base_url
         self._session: Any = None
+        self._tickers: dict[str, Any] = {}  # each knows its exchange's zone once it has asked for it
 
     def daily(self, ticker: str, first: date, allowance: Allowance) -> Series:
         """Closes since `first`, the running day's included.
@@ -101,10 +107,14 @@ class Yahoo:
             No answer in time, or one that yfinance can make nothing of.
         """
         if not _GATE.acquire(timeout=allowance.left()):
-            allowance.left()
+            raise allowance.over()
         try:
             return self._ask(ticker, first, allowance)
+        except VenueUnavailable:
+            self._tickers.pop(ticker, None)
+            raise
         except _FAULTS as error:
+            self._tickers.pop(ticker, None)
             raise VenueUnavailable(f"{SERVICE}, {ticker}: {_reason(error)}") from None
         finally:
             _GATE.release()
@@ -114,6 +124,8 @@ class Yahoo:
         from yfinance.data import YfData
         from yfinance.exceptions import YFException, YFRateLimitError
 
+        # How it uses pandas is not ours to mend, nor news to the operator.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"yfinance\.")
         # A folder that cannot be made: yfinance then goes without its caches on disk.
         yfinance.set_tz_cache_location(os.devnull)
         # Answers about the past are remembered for good, even "HTTP 500".
@@ -124,6 +136,7 @@ class Yahoo:
         with _frank(yfinance):
             try:
                 asked = yfinance.Ticker(ticker, session=self._session)
+                asked = self._tickers.setdefault(ticker, asked)
                 frame = asked.history(
                     start=first.isoformat(), interval="1d", auto_adjust=False, actions=False
                 )

@@ -1,0 +1,125 @@
+"""A web service on loopback that answers in every way a service can go wrong."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+
+@dataclass
+class Reply:
+    """One answer. cut: the connection breaks in the middle of the body. trickle_s: wait between its bytes."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+    trickle_s: float = 0.0
+    stall_s: float = 0.0
+
+
+@dataclass
+class AnswerServer:
+    """Answers with `faults` first (one a request), then with `reply`. Use as a context manager.
+
+    always: a fault that never goes away. requests: path and query of every request; headers: theirs.
+    """
+
+    faults: list[Reply] = field(default_factory=list)
+    always: Reply | None = None
+    requests: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    fault_on: Callable[[str], bool] = lambda path: True
+
+    def __enter__(self) -> Self:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Base URL."""
+        return f"http://127.0.0.1:{self._http.server_port}"
+
+    def reply(self, request: BaseHTTPRequestHandler) -> Reply:
+        """What is answered when nothing goes wrong."""
+        raise NotImplementedError
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """One request: its fault where one is ordered, else the right answer."""
+        with self._lock:
+            self.requests.append(request.path)
+            self.headers.append(dict(request.headers))
+            faulty = self.fault_on(request.path)
+            reply = self.faults.pop(0) if self.faults and faulty else self.always if faulty else None
+        with suppress(BrokenPipeError, ConnectionResetError):  # a client that had enough
+            self._send(request, reply or self.reply(request))
+
+    def _send(self, request: BaseHTTPRequestHandler, reply: Reply) -> None:
+        if reply.stall_s and self._closed.wait(reply.stall_s):
+            return
+        request.send_response(reply.status)
+        request.send_header("Content-Type", reply.content_type)
+        request.send_header("Content-Length", str(len(reply.body)))
+        for name, value in reply.headers.items():
+            request.send_header(name, value)
+        request.end_headers()
+        if reply.trickle_s:
+            for position in range(len(reply.body)):
+                request.wfile.write(reply.body[position : position + 1])
+                request.wfile.flush()
+                time.sleep(reply.trickle_s)
+        else:
+            request.wfile.write(reply.body[: len(reply.body) // 2] if reply.cut else reply.body)
+
+
+def faulty_replies() -> dict[str, Reply]:
+    """Every way in which any JSON service fails, by name."""
+    return {
+        "500": Reply(b"oops", 500),
+        "503 with HTML": Reply(b"<html>busy</html>", 503, "text/html"),
+        "429": Reply(b"slow down", 429, "text/plain", {"Retry-After": "60"}),
+        "403": Reply(b"no", 403, "text/plain"),
+        "a redirect": Reply(b"", 302, headers={"Location": "http://127.0.0.1:9/elsewhere"}),
+        "HTML": Reply(b"<!DOCTYPE html><html><body>Just a moment...</body></html>", 200, "text/html"),
+        "nothing": Reply(b""),
+        "null": Reply(b"null"),
+        "a number": Reply(b"17"),
+        "a list": Reply(b"[]"),
+        "an empty object": Reply(b"{}"),
+        "NaN": Reply(b'{"data": NaN, "chart": NaN, "result": NaN}'),
+        "no UTF-8": Reply(b'{"data": "\xff\xfe"}'),
+        "a tower of brackets": Reply(b"[" * 200_000),
+        "cut": Reply(b'{"data": [' + b" " * 5000 + b"]}", cut=True),
+        "stalled": Reply(b"{}", stall_s=5.0),
+        "trickling": Reply(b" " * 500 + b"{}", trickle_s=0.02),
+        "huge": Reply(b'{"data": "' + b"x" * 9_000_000 + b'"}'),
+    }
