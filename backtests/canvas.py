@@ -14,51 +14,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from backtests.palette import LIGHT, VARIABLES, look
 from backtests.typography import percent
 
 DPI: Final = 200
 WIDTH: Final = 9.2  # inches, shown at 100 points an inch
 
-# the light page of the report
-PALETTE: Final = {
-    "--ink": "#1d2025",
-    "--muted": "#646a73",
-    "--grid": "#e3e1da",
-    "--own": "#2357d5",
-    "--hold": "#b07d1e",
-    "--rival": "#8b93a1",
-    "--good": "#17805a",
-    "--bad": "#c03d37",
-    "--other": "#7a58d2",
-    "--soft": "#cdd9f7",
-}
-INK, MUTED, GRID, OWN, HOLD, RIVAL, GOOD, BAD, OTHER, SOFT = PALETTE.values()
-_STYLE: Final[dict[str, Any]] = {
+PALETTE: Final = dict(zip(VARIABLES, LIGHT, strict=True))
+INK, MUTED, GRID, OWN, HOLD, RIVAL, GOOD, BAD, OTHER, SOFT = LIGHT
+_STYLE: Final[dict[str, Any]] = look(LIGHT) | {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
     "legend.frameon": False,
     "legend.fontsize": 9.5,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-    "figure.constrained_layout.use": True,
     "savefig.facecolor": "white",
 }
 

@@ -19,49 +19,22 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
+from backtests.palette import VARIABLES, Palette, look
 from backtests.typography import MINUS
 
 WIDE: Final = 880  # points, shown one to one
 NARROW: Final = 340
 
-# stand-in -> CSS variable of the page
-_COLOURS: Final = {
-    "#010101": "--ink",
-    "#020202": "--muted",
-    "#030303": "--grid",
-    "#040404": "--own",
-    "#050505": "--hold",
-    "#060606": "--rival",
-    "#070707": "--good",
-    "#080808": "--bad",
-    "#090909": "--other",
-    "#0a0a0a": "--soft",
-}
-INK, MUTED, GRID, OWN, HOLD, RIVAL, GOOD, BAD, OTHER, SOFT = _COLOURS
-_STYLE: Final[dict[str, Any]] = {
+# colours that become the variables of the page
+STAND_INS: Final = Palette(*(f"#0{i}0{i}0{i}" for i in "123456789a"))
+INK, MUTED, GRID, OWN, HOLD, RIVAL, GOOD, BAD, OTHER, SOFT = STAND_INS
+_COLOURS: Final = dict(zip(STAND_INS, VARIABLES, strict=True))
+_STYLE: Final[dict[str, Any]] = look(STAND_INS) | {
     "svg.fonttype": "none",
     "svg.hashsalt": "acmf",
     "font.size": 11,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
     "axes.linewidth": 1.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
     "xtick.major.pad": 6,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-    "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.04,
     "figure.constrained_layout.w_pad": 0.04,
 }

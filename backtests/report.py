@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from acmf_core import __version__
 from acmf_core.domain import Check
 from acmf_core.trading import SimulationResult
-from backtests import figures, story, tables
+from backtests import figures, pages, story, tables
 from backtests.figures import Line
 from backtests.measures import equity_series
 from backtests.returns import daily_returns, drawdown
-from backtests.typography import DASH, bps, day, number, percent, sentence, typeset
+from backtests.typography import DASH, day
 from backtests.walk_forward import WalkForwardResult
 
 COLUMNS_SHOWN: Final = 18  # of the feature importance
-_TEMPLATES: Final = Path(__file__).parent / "templates"
 ENCODER: Final = "Mamba state (128 values)"
 NAMES: Final = {
     "directional": "this model, fully calibrated",
@@ -79,27 +76,15 @@ def write(
     override_reason, bundle : str
         Shown where given; `bundle` is a hash.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "date": day,
-        "bps": bps,
-        "typeset": typeset,
-        "sentence": sentence,
-    }
     context = _context(result, evidence, checks, alternatives or {}, override_reason)
-    page = environment.get_template("report.html").render(
-        **context, run_rows=tables.run_rows(evidence, _plain(replay)), timings=timings or {}, bundle=bundle
+    return pages.write(
+        "report.html",
+        path,
+        **context,
+        run_rows=tables.run_rows(evidence, _plain(replay)),
+        timings=timings or {},
+        bundle=bundle,
     )
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.part")
-    aside.write_text(page, encoding="utf-8")
-    aside.replace(target)
-    return target
 
 
 def _plain(replay: Any) -> Mapping[str, Any] | None:
@@ -142,7 +127,6 @@ def _context(
         "data_rows": tables.data_rows(evidence),
         "assumptions": story.ASSUMPTIONS,
         "contents": _CONTENTS,
-        "version": __version__,
         "lines": [_legend(line) for line in lines],
         "figures": _pictures(result, evidence, view, lines, importance),
     }

@@ -133,6 +133,6 @@ def test_the_portfolio_of_a_record_that_grew_a_hundredfold_is_still_executed_in_
 
 
 def test_notebook_and_report_share_their_colours():
-    page = (ROOT / "backtests" / "templates" / "report.html").read_text()
+    page = (ROOT / "backtests" / "templates" / "page.html").read_text()
     light = dict(re.findall(r"(--[\w-]+): (#[0-9a-f]{6})", page[: page.index("prefers-color-scheme")]))
     assert {name: light[name] for name in canvas.PALETTE} == canvas.PALETTE
