@@ -16,9 +16,11 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
+from acmf_core.collect.snapshot import MarketSnapshot
 from acmf_core.domain import PROBABILITIES, Alert, Order, OrderAck, Purpose, Regime
 from acmf_core.errors import InvalidPrediction
 from acmf_core.execution.feed import check_whole
+from acmf_core.execution.flight import flight_row, health_json
 from acmf_core.execution.orders import client_id, cycle_id
 from acmf_core.execution.paper import fill_client_id
 from acmf_core.execution.world import World
@@ -112,10 +114,12 @@ async def run_cycle(world: World, at: int, *, blind: bool = False) -> Cycle | No
     name, stages = cycle_id(world.symbol, at), Stages()
     try:
         with stages("collect"):
-            market = await world.feed.collect(at)
+            snapshot = await world.feed.collect(at)
+            market = snapshot.market
         with stages("features"):
             features = None if blind else _features(world, market)
-            bar = _bar(world, market, features, at)
+            blocked = _blocked(world, snapshot)
+            bar = _bar(market, features, ok=not blocked)
         with stages("predict"):
             probabilities = NO_PREDICTION if features is None else _predict(world, features)
             signal = _routed(probabilities, world.params)
@@ -133,11 +137,16 @@ async def run_cycle(world: World, at: int, *, blind: bool = False) -> Cycle | No
                 name, at, bar, probabilities, signal, int(regime), tuple(scores), gates,
                 before, state, orders, fills, trades, stages.timings,
             )  # fmt: skip
-            head = _head(world, name, at, BLIND if blind else DONE, stages) | _outcome(cycle, features)
-            world.store.record_cycle(head, _rows(world.symbol, cycle, market, acks))
+            health = health_json(snapshot.health, snapshot.clock_offset_s, blocked)
+            head = _head(world, name, at, BLIND if blind else DONE, stages, health)
+            head, rows = head | _outcome(cycle, features), _rows(world.symbol, cycle, market, acks)
+            world.store.record_cycle(head, rows)
     except Exception as error:
-        world.store.record_cycle(_failed(world, name, at, stages, error), {})
+        failed = _failed(world, name, at, stages, error)
+        world.store.record_cycle(failed, {})
+        _keep(world, failed, {}, None)
         raise
+    _keep(world, head, rows, features)
     with stages("notify"):
         for alert in _alerts(world.symbol, cycle):
             world.notifier.send(alert)
@@ -168,13 +177,24 @@ _UNKNOWN: Final = Features(
 )
 
 
-def _bar(world: World, market: MarketData, features: Features | None, at: int) -> Bar:
-    """The newest bar as the kernel reads it; too late, or without features, nothing is entered on it."""
+def _bar(market: MarketData, features: Features | None, *, ok: bool) -> Bar:
+    """The newest bar as the kernel reads it; without features, or not `ok`, nothing is entered on it."""
     # Two bars: funding that fell into a gap between them is booked at the newer one's open.
     tail = _Tail(market.candles.iloc[-2:], market.funding)
     bar = trading_bars(tail, _UNKNOWN if features is None else features).bar(-1)
-    late = world.clock.now() - at > LATEST_DECISION_US
-    return bar._replace(data_ok=bar.data_ok and not late)
+    return bar._replace(data_ok=bar.data_ok and ok)
+
+
+def _blocked(world: World, snapshot: MarketSnapshot) -> list[str]:
+    """Why nothing may be entered on this bar, whatever its data are (gate 10); empty where it may."""
+    reasons = []
+    late_us, offset = world.clock.now() - snapshot.at, snapshot.clock_offset_s
+    if late_us > LATEST_DECISION_US:
+        reasons.append(f"{late_us / 1e6:.0f} s after the close, more than {LATEST_DECISION_US / 1e6:.0f} s")
+    if abs(offset) > world.max_clock_offset_s:
+        limit = world.max_clock_offset_s
+        reasons.append(f"the venue's clock is {offset:+.1f} s off ours, more than {limit:g} s")
+    return reasons
 
 
 def _predict(world: World, features: Features) -> tuple[float, float, float]:
@@ -211,7 +231,7 @@ def features_hash(features: Features) -> str:
     return digest.hexdigest()
 
 
-def _head(world: World, name: str, at: int, status: str, stages: Stages) -> dict[str, object]:
+def _head(world: World, name: str, at: int, status: str, stages: Stages, health: str) -> dict[str, object]:
     return {
         "cycle_id": name,
         "symbol": world.symbol,
@@ -220,6 +240,7 @@ def _head(world: World, name: str, at: int, status: str, stages: Stages) -> dict
         "status": status,
         "bundle": world.model.hash,
         "params": world.params_fingerprint,
+        "health": health,
         "timings": json.dumps({stage: round(seconds, 6) for stage, seconds in stages.timings.items()}),
         "recorded_at": world.clock.now(),
     }
@@ -227,7 +248,16 @@ def _head(world: World, name: str, at: int, status: str, stages: Stages) -> dict
 
 def _failed(world: World, name: str, at: int, stages: Stages, error: Exception) -> dict[str, object]:
     text = f"{type(error).__name__}: {error}"
-    return _head(world, name, at, FAILED, stages) | {"stage": stages.running, "error": text}
+    health = health_json(world.feed.health, world.feed.clock_offset_s)
+    return _head(world, name, at, FAILED, stages, health) | {"stage": stages.running, "error": text}
+
+
+def _keep(
+    world: World, head: dict[str, object], rows: dict[str, list[records.Row]], features: Features | None
+) -> None:
+    """Hand the cycle to the flight recorder, where there is one."""
+    if world.recorder is not None:
+        world.recorder.record(flight_row(head, rows, features, world.feed.clock_offset_s))
 
 
 def _outcome(cycle: Cycle, features: Features | None) -> dict[str, object]:

@@ -5,7 +5,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from acmf_core.domain import BAR_US
+from acmf_core.collect.snapshot import MarketSnapshot
+from acmf_core.domain import BAR_US, SourceHealth
 from acmf_core.errors import MissingBars
 from acmf_core.execution.orders import moment
 from acmf_core.features import SCHEMA, MarketData
@@ -44,11 +45,14 @@ class ReplayFeed:
         The recording. It may be longer than what is replayed, on both sides.
     """
 
+    health: tuple[SourceHealth, ...] = ()  # a recording has no sources that could fail
+    clock_offset_s = 0.0
+
     def __init__(self, market: MarketData) -> None:
         self._market = market
         self._open_time = open_times(market.candles)
 
-    async def collect(self, at: int) -> MarketData:
+    async def collect(self, at: int) -> MarketSnapshot:
         """The newest bars up to the one that closed at `at` (microseconds), slow rows as known then.
 
         Raises
@@ -63,4 +67,4 @@ class ReplayFeed:
                 MEND,
             )
         oldest = max(0, newest + 1 - HISTORY_BARS)
-        return self._market.between(int(self._open_time[oldest]), at)
+        return MarketSnapshot(at, self._market.between(int(self._open_time[oldest]), at))

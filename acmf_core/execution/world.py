@@ -1,6 +1,6 @@
 """Everything outside of a cycle, one plug per socket: built in one bootstrap, faked in tests.
 
-The sockets that are spoken of in `ports.py` are plain; the three here speak of market data, features and the
+The sockets that are spoken of in `ports.py` are plain; those here speak of market data, features and the
 kernel's values, which live on floors above it.
 """
 
@@ -11,9 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
-from acmf_core.config import TrainConfig
-from acmf_core.domain import Mode
-from acmf_core.features import Features, MarketData
+from acmf_core.collect.snapshot import MarketSnapshot
+from acmf_core.config import ExchangeConfig, TrainConfig
+from acmf_core.domain import Mode, SourceHealth
+from acmf_core.features import Features
 from acmf_core.ports import Clock, Exchange, Notifier, Store
 from acmf_core.trading import Bar, Fill, TradeParams, TradingState
 
@@ -22,11 +23,30 @@ from acmf_core.trading import Bar, Fill, TradeParams, TradingState
 class Feed(Protocol):
     """Where market data come from."""
 
-    async def collect(self, at: int) -> MarketData:
+    @property
+    def health(self) -> tuple[SourceHealth, ...]:
+        """How each source did in the latest collection, also in one that failed; empty in a replay."""
+        ...
+
+    @property
+    def clock_offset_s(self) -> float:
+        """The venue's clock minus ours, as last measured; NaN where it could not be, 0 in a replay."""
+        ...
+
+    async def collect(self, at: int) -> MarketSnapshot:
         """What is known at the close `at` (microseconds), the bar that closed then being the newest.
 
-        MissingBars or StaleData where that bar cannot be had.
+        MissingBars, StaleData or VenueUnavailable where that bar cannot be had.
         """
+        ...
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """Keeps what every cycle saw and decided, for research."""
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Take one row of the lake's table `cycles` (times in microseconds); never raises, never waits."""
         ...
 
 
@@ -71,6 +91,8 @@ class World:
     """The plugs of one daemon trading one symbol.
 
     equity: what the account starts with, in quote units, where the store knows no earlier cycle.
+    max_clock_offset_s: with a clock that is further off the venue's, nothing is entered (gate 10).
+    recorder: the flight recorder; a replay has none.
     """
 
     symbol: str
@@ -83,6 +105,8 @@ class World:
     store: Store
     notifier: Notifier
     equity: float = 10_000.0
+    max_clock_offset_s: float = ExchangeConfig().max_clock_offset_s
+    recorder: Recorder | None = None
 
     @cached_property
     def params_fingerprint(self) -> str:

@@ -14,11 +14,16 @@ from acmf_core.store.schema import FAILED
 GENESIS: Final = "0" * 64
 _LINKED: Final = ("at", "kind", "actor", "cycle_id", "payload")
 _MEASURED: Final = frozenset({"timings"})  # differs from run to run without meaning anything
+_LATER: Final = frozenset({"health"})  # columns that came later: empty, they are as if they were not there
 
 
 def digest(cycle: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """SHA-256 of one cycle and its rows as they stand in the tables, wall-clock timings aside."""
-    kept = {name: value for name, value in cycle.items() if name not in _MEASURED}
+    kept = {
+        name: value
+        for name, value in cycle.items()
+        if name not in _MEASURED and not (name in _LATER and value == "")
+    }
     children = {table: [dict(row) for row in found] for table, found in rows.items() if found}
     return sha256(canonical([kept, children]).encode()).hexdigest()
 

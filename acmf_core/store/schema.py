@@ -4,7 +4,8 @@ Every row carries the id of its cycle. Times are microseconds since the epoch in
 PostgreSQL. Money (prices, quantities, fees, equity) is NUMERIC on PostgreSQL, where every float goes in as
 its shortest exact decimal and comes back as the same float. NaN is stored as NULL.
 
-cycles         one closed bar met once: bundle, parameters, features hash, equity, the kernel's state after it
+cycles         one closed bar met once: bundle, parameters, features hash, equity, the kernel's state after
+               it, how every data source did (JSON; empty in a replay)
 predictions    what the model said and how it was read: signal, regime and scores, the twelve gates' mask
 ohlcv          the bar the cycle traded on
 orders         wishes sent to the venue, by client id
@@ -119,6 +120,7 @@ CYCLES = Table(
     Column("features", String(64), nullable=False, default=""),
     Column("equity", Money),
     Column("state", Text),
+    Column("health", Text, nullable=False, default=""),
     Column("timings", Text, nullable=False, default="{}"),
     Column("recorded_at", Instant, nullable=False),
     Index("ix_cycles_symbol_at", "symbol", "at"),
