@@ -7,6 +7,7 @@ import click
 
 from acmf_cli import data_report as report
 from acmf_cli.data_check import check
+from acmf_cli.data_compact import compact
 from acmf_cli.data_options import (
     as_json_option,
     corrections_option,
@@ -24,7 +25,7 @@ EVERYWHERE = ("fear_greed", "macro")  # tables without a symbol
 
 @click.group()
 def data() -> None:
-    """History into the lake: import, pull, status, check."""
+    """History into the lake: import, pull, status, check, compact."""
 
 
 @data.command("import")
@@ -127,3 +128,4 @@ def status(settings: Settings, as_json: bool) -> None:
 
 data.add_command(pull)
 data.add_command(check)
+data.add_command(compact)

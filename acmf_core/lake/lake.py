@@ -5,45 +5,40 @@ with other values is kept out and reported. Readers see whole versions only, wha
 """
 
 import errno
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
-from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import DataError
+from acmf_core.lake import commits, compaction, statistics
 from acmf_core.lake.merging import (
     Difference,
     MergeReport,
-    as_stamp,
     brief,
+    combined,
     compare,
     conform,
     no_conflicts,
-    to_arrow,
+    slices,
     to_pandas,
 )
-from acmf_core.lake.tables import STAMP, TABLES, Table, table
+from acmf_core.lake.storage import Storage, outside
+from acmf_core.lake.tables import TABLES, Table, table
+from acmf_core.lake.windows import Stamp, Window
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
 
-Stamp = str | int | pd.Timestamp | None
-
-# Pinned versions must stay readable: nothing expires by itself.
-_CONFIGURATION: Final[dict[str, str | None]] = {
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.logRetentionDuration": "interval 36500 days",
-    "delta.deletedFileRetentionDuration": "interval 36500 days",
-}
 _COMMIT_TRIES: Final = 20
+_SLICE_ROWS: Final = 200_000  # compared at once: 30 MB of candles
+BATCH_ROWS: Final = 200_000
 
 
 class Lake:
@@ -55,7 +50,8 @@ class Lake:
         A folder, or a URI that delta-rs knows (s3://, gs://, az://, file://). Nothing is created before
         the first write.
     storage_options : mapping, optional
-        Passed to delta-rs: endpoint and credentials of an object store.
+        Passed to delta-rs: endpoint and credentials of an object store. What is not named comes from the
+        usual environment variables (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, ...).
 
     Raises
     ------
@@ -64,8 +60,12 @@ class Lake:
     """
 
     def __init__(self, uri: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
-        self.uri = str(uri).rstrip("/")
-        self._options = dict(storage_options) if storage_options else None
+        self._storage = Storage(uri, storage_options)
+
+    @property
+    def uri(self) -> str:
+        """The folder or URI of all tables."""
+        return self._storage.uri
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"
@@ -74,12 +74,11 @@ class Lake:
 
     def versions(self) -> dict[str, int]:
         """The newest version of every table that exists."""
-        return {name: self._open(name).version() for name in TABLES if self.exists(name)}
+        return {name: opened.version() for name, opened in self._storage.existing().items()}
 
     def exists(self, name: str) -> bool:
         """Whether the table was ever written."""
-        with _outside(self._table_uri(name)):
-            return bool(DeltaTable.is_deltatable(self._table_uri(name), storage_options=self._options))
+        return self._storage.exists(name)
 
     def read(
         self,
@@ -87,8 +86,10 @@ class Lake:
         *,
         symbol: str | None = None,
         interval: str | None = None,
+        mode: str | None = None,
         start: Stamp = None,
         end: Stamp = None,
+        known_by: Stamp = None,
         version: int | None = None,
         columns: list[str] | None = None,
     ) -> pd.DataFrame:
@@ -98,10 +99,12 @@ class Lake:
         ----------
         name : str
             The table.
-        symbol, interval : str, optional
+        symbol, interval, mode : str, optional
             None takes all of them.
         start, end : str, int (microseconds), Timestamp with a zone, optional
-            A text without a zone is UTC.
+            Of the event time. A text without a zone is UTC.
+        known_by : as start, optional
+            Only rows that were known at that moment: available_at <= known_by.
         version : int, optional
             None is the newest.
         columns : list of str, optional
@@ -113,20 +116,53 @@ class Lake:
             Flat columns, event times datetime64[us, UTC]; empty where nothing matches or nothing was written.
         """
         spec = table(name)
-        wanted = spec.schema if columns is None else pa.schema([spec.schema.field(c) for c in columns])
-        if version is None and not self.exists(name):
-            return to_pandas(wanted.empty_table())
-        condition = _condition(spec, {"symbol": symbol, "interval": interval}, start, end)
-        names = list(dict.fromkeys([*wanted.names, *spec.keys]))
-        with _outside(self._table_uri(name)):
-            rows = self.dataset(name, version).to_table(columns=names, filter=condition)
-        rows = rows.sort_by([(key, "ascending") for key in spec.keys]).select(wanted.names)
-        return to_pandas(rows.cast(wanted))
+        window = Window.of(spec, {"symbol": symbol, "interval": interval, "mode": mode}, start, end, known_by)
+        opened = self._storage.newest(name) if version is None else self._storage.open(name, version)
+        if opened is None:
+            return to_pandas(_chosen(spec, columns).empty_table())
+        with outside(self._storage.table_uri(name)):
+            return _rows(opened.to_pyarrow_dataset(), window, columns)
+
+    def scan(
+        self,
+        name: str,
+        *,
+        symbol: str | None = None,
+        interval: str | None = None,
+        mode: str | None = None,
+        start: Stamp = None,
+        end: Stamp = None,
+        known_by: Stamp = None,
+        version: int | None = None,
+        columns: list[str] | None = None,
+        batch_rows: int = BATCH_ROWS,
+    ) -> Iterator[pd.DataFrame]:
+        """The rows of `read` in pieces: partition after partition, by time, at most `batch_rows` each.
+
+        Memory holds one batch and the event times of one partition, however large the table is. All
+        batches are of one version, whatever is written meanwhile.
+        """
+        spec = table(name)
+        window = Window.of(spec, {"symbol": symbol, "interval": interval, "mode": mode}, start, end, known_by)
+        opened = self._storage.newest(name) if version is None else self._storage.open(name, version)
+        if opened is None:
+            return
+        uri = self._storage.table_uri(name)
+        with outside(uri):
+            dataset, held = opened.to_pyarrow_dataset(), statistics.files(spec, opened)
+        for values in statistics.partitions(spec, held, window.equal):
+            with outside(uri):
+                parts = window.within(values).cut(_times(dataset, window.within(values)), batch_rows)
+            for part in parts:
+                with outside(uri):
+                    batch = _rows(dataset, part, columns)
+                yield batch
 
     def dataset(self, name: str, version: int | None = None) -> "pads.Dataset":
         """One version of a table as a pyarrow dataset (filters reach the files)."""
-        with _outside(self._table_uri(name)):
-            return self._open(name, version).to_pyarrow_dataset()
+        opened = self._storage.open(name, version)
+        with outside(self._storage.table_uri(name)):
+            return opened.to_pyarrow_dataset()
 
     def sql(self, query: str, versions: Mapping[str, int] | None = None) -> pd.DataFrame:
         """The answer of an in-memory DuckDB that sees every table under its name.
@@ -144,8 +180,8 @@ class Lake:
         connection = duckdb.connect()
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            for name in TABLES:
-                if self.exists(name):
+            for name in [name for name in TABLES if name in query.lower()]:
+                if name in pinned or self.exists(name):
                     connection.register(name, self.dataset(name, pinned.get(name)))
             return to_pandas(connection.sql(query).to_arrow_table())
         except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
@@ -156,18 +192,24 @@ class Lake:
             connection.close()
 
     def history(self, name: str) -> pd.DataFrame:
-        """Commits of a table, newest first: version, time, operation, source (what the writer said)."""
-        columns = ["version", "time", "operation", "source"]
-        if not self.exists(name):
+        """Commits of a table, newest first: version, time, operation, source, note.
+
+        `source` is what the writer said of where the rows came from; `note` names corrections and
+        compactions.
+        """
+        columns = ["version", "time", "operation", "source", "note"]
+        opened = self._storage.newest(name)
+        if opened is None:
             return pd.DataFrame(columns=columns)
-        with _outside(self._table_uri(name)):
-            entries = self._open(name).history()
+        with outside(self._storage.table_uri(name)):
+            entries = opened.history()
         rows = [
             (
                 e["version"],
                 pd.Timestamp(e["timestamp"], unit="ms", tz="UTC"),
                 e["operation"],
                 e.get("source", ""),
+                e.get("note", ""),
             )
             for e in entries
         ]
@@ -176,30 +218,17 @@ class Lake:
     def status(self) -> pd.DataFrame:
         """One line per table and key: rows, first, last, missing bars, bridged bars, version.
 
-        `missing` counts grid points without a bar between first and last (candles only, else 0).
+        Read from the log alone, not from the data (but for a count of bridged bars where there are any).
+        `first` and `last` are whole milliseconds; `missing` counts grid points without a row between them
+        (tables with an interval only, else 0). For cycles `interval` is the mode.
         """
         columns = ["table", "symbol", "interval", "rows", "first", "last", "missing", "bridged", "version"]
-        parts = [self._status_of(TABLES[name], version) for name, version in self.versions().items()]
+        parts = []
+        for name, opened in self._storage.existing().items():
+            with outside(self._storage.table_uri(name)):
+                parts.append(statistics.summary(TABLES[name], opened).assign(table=name))
         parts = [part for part in parts if not part.empty]
         return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-    def _status_of(self, spec: Table, version: int) -> pd.DataFrame:
-        group = ", ".join(spec.partitions) or "1"
-        bridged = f"count_if({spec.placeholder})" if spec.placeholder else "0"
-        query = (
-            f"SELECT {group}, count(*) AS rows, min({spec.time}) AS first, max({spec.time}) AS last, "
-            f"{bridged} AS bridged FROM {spec.name} GROUP BY {group} ORDER BY {group}"
-        )
-        part = self.sql(query, {spec.name: version}).assign(table=spec.name, version=version, missing=0)
-        for name in ("symbol", "interval"):
-            if name not in part.columns:
-                part[name] = ""
-        for name in ("rows", "bridged", "missing"):
-            part[name] = part[name].astype("int64")
-        if "interval" in spec.partitions and not part.empty:
-            step = pd.to_timedelta(part["interval"].map(INTERVAL_SECONDS), unit="s")
-            part["missing"] = ((part["last"] - part["first"]) // step + 1 - part["rows"]).astype("int64")
-        return part
 
     # -- writing ---------------------------------------------------------------------------------------
 
@@ -208,6 +237,8 @@ class Lake:
     ) -> MergeReport:
         """Bring rows in, in one commit; rows that are there already change nothing.
 
+        Only the stored rows beside the offered ones are read, some 200,000 at a time.
+
         Parameters
         ----------
         name : str
@@ -215,7 +246,7 @@ class Lake:
         frame : DataFrame
             Its columns (optional ones may be left out); times with a zone.
         accept_corrections : bool
-            Take conflicting values instead of keeping them out.
+            Take conflicting values instead of keeping them out; the commit's note says so.
         source : str
             Where the rows came from; kept with the commit (`history`).
 
@@ -229,127 +260,130 @@ class Lake:
         spec = table(name)
         offered = conform(spec, frame)
         if not len(offered):
-            version = self.versions().get(name)
-            return MergeReport(name, 0, 0, 0, 0, no_conflicts(spec), version)
-        for _ in range(_COMMIT_TRIES):
-            difference = compare(spec, self._stored_beside(spec, offered), offered, accept_corrections)
-            if not difference.writes:
-                return difference.report(name, self.versions().get(name))
+            opened = self._storage.newest(name)
+            return MergeReport(name, 0, 0, 0, 0, no_conflicts(spec), opened.version() if opened else None)
+        for attempt in range(_COMMIT_TRIES):
             try:
-                version = self._commit(spec, difference, source)
+                opened = self._storage.newest(name)
+                if opened is None:
+                    opened = self._storage.create(spec)
+                difference = self._difference(spec, opened, offered, accept_corrections)
+                version = self._commit(spec, opened, difference, source)
             except CommitFailedError:
-                continue  # another writer came first: look again at what is there now
+                _give_way(attempt)  # another writer came first: look again at what is there now
+                continue
             return difference.report(name, version)
-        raise OSError(
-            errno.EAGAIN, f"other writers kept changing {name} ({_COMMIT_TRIES} tries)", self._table_uri(name)
-        )
+        raise self._overtaken(name)
 
-    def _stored_beside(self, spec: Table, offered: pd.DataFrame) -> pd.DataFrame:
-        first, last = offered[spec.time].min(), offered[spec.time].max() + pd.Timedelta(1, "us")
-        only = {name: offered[name].unique() for name in spec.partitions}
-        one = {name: str(values[0]) for name, values in only.items() if len(values) == 1}
-        return self.read(
-            spec.name, symbol=one.get("symbol"), interval=one.get("interval"), start=first, end=last
-        )
+    def merge_chunks(
+        self,
+        name: str,
+        frames: Iterable[pd.DataFrame],
+        *,
+        accept_corrections: bool = False,
+        source: str = "",
+    ) -> MergeReport:
+        """Bring in more rows than memory holds: one commit a frame, one report for all of them.
 
-    def _commit(self, spec: Table, difference: "Difference", source: str) -> int:
-        uri = self._table_uri(spec.name)
-        if "://" not in uri:
-            _require_writable(Path(uri))
-        properties = CommitProperties(custom_metadata={"source": source}, max_commit_retries=0)
-        with _outside(uri):
-            target = DeltaTable.create(
-                uri,
-                schema=spec.schema,
-                partition_by=list(spec.partitions),
-                name=spec.name,
-                mode="ignore",
-                configuration=_CONFIGURATION,
-                storage_options=self._options,
-            )
-            merger = target.merge(
-                to_arrow(spec, difference.writes_frame(spec)),
-                predicate=_merge_predicate(spec, difference.writes_frame(spec)),
-                source_alias="s",
-                target_alias="t",
-                commit_properties=properties,
-            ).when_not_matched_insert_all()
-            if len(difference.updates):
-                merger = merger.when_matched_update_all()
-            merger.execute()
-            return int(target.version())
+        Stopped between two frames, the same call again goes on: what is there already changes nothing.
+        """
+        total = None
+        for frame in frames:
+            report = self.merge(name, frame, accept_corrections=accept_corrections, source=source)
+            total = report if total is None else total + report
+        return total if total is not None else self.merge(name, table(name).schema.empty_table().to_pandas())
+
+    def compact(
+        self, name: str | None = None, *, target_bytes: int = compaction.TARGET_BYTES
+    ) -> pd.DataFrame:
+        """Gather small files into large ones, sorted by time; no row changes, no version is lost.
+
+        Parameters
+        ----------
+        name : str, optional
+            One table; None is all of them.
+        target_bytes : int
+            How large a file may become; files near that are left alone.
+
+        Returns
+        -------
+        DataFrame
+            One line per table that exists: table, files_before, files_after, rewritten_bytes, version.
+            Where nothing is small there is no new version.
+        """
+        names = TABLES if name is None else [table(name).name]
+        lines = [self._compacted(TABLES[each], target_bytes) for each in names]
+        columns = ["table", "files_before", "files_after", "rewritten_bytes", "version"]
+        return pd.DataFrame([line for line in lines if line is not None], columns=columns)
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _table_uri(self, name: str) -> str:
-        return f"{self.uri}/{table(name).name}"
+    def _difference(self, spec: Table, opened: DeltaTable, offered: pd.DataFrame, accept: bool) -> Difference:
+        """The offered rows against one version, slice by slice."""
+        with outside(self._storage.table_uri(spec.name)):
+            dataset = opened.to_pyarrow_dataset()
+            parts = []
+            for part in slices(spec, offered, _SLICE_ROWS):
+                beside = _rows(dataset, Window.around(spec, part), None)
+                parts.append(compare(spec, beside, part, accept))
+        return combined(parts)
 
-    def _open(self, name: str, version: int | None = None) -> DeltaTable:
-        uri = self._table_uri(name)
-        if not self.exists(name):
-            raise DataError(
-                f"the lake at {self.uri} has no {name} yet", "acmf data pull or acmf data import FILE"
-            )
-        with _outside(uri):
-            newest = DeltaTable(uri, storage_options=self._options)
-            if version is None or version == newest.version():
-                return newest
-            if not 0 <= version < newest.version():
-                raise DataError(
-                    f"{name} in {self.uri} has no version {version}",
-                    f"it has versions 0 to {newest.version()}",
-                )
-            return DeltaTable(uri, version=version, storage_options=self._options)
+    def _commit(self, spec: Table, opened: DeltaTable, difference: Difference, source: str) -> int:
+        if not difference.writes:
+            return int(opened.version())
+        self._storage.require_writable(spec.name)
+        with outside(self._storage.table_uri(spec.name)):
+            return commits.write(spec, opened, difference, source)
 
+    def _compacted(self, spec: Table, target_bytes: int) -> tuple[str, int, int, int, int] | None:
+        opened = self._storage.newest(spec.name)
+        if opened is None:
+            return None
+        before, rewritten, attempt = len(opened.file_uris()), 0, 0
+        while True:
+            with outside(self._storage.table_uri(spec.name)):
+                group = compaction.next_group(spec, opened, target_bytes)
+                if group is None:
+                    return spec.name, before, len(opened.file_uris()), rewritten, opened.version()
+                try:
+                    self._storage.require_writable(spec.name)
+                    compaction.rewrite(spec, opened, group, target_bytes)
+                    rewritten += group.size
+                except CommitFailedError:
+                    attempt += 1
+                    if attempt == _COMMIT_TRIES:
+                        raise self._overtaken(spec.name) from None
+                    _give_way(attempt)
+            opened = self._storage.open(spec.name)
 
-def _condition(
-    spec: Table, equal: Mapping[str, str | None], start: Stamp, end: Stamp
-) -> pc.Expression | None:
-    parts = []
-    for name, value in equal.items():
-        if value is None:
-            continue
-        if name not in spec.partitions:
-            raise DataError(f"{spec.name} has no {name}", f"its keys: {', '.join(spec.keys)}")
-        parts.append(pc.field(name) == value)
-    if start is not None:
-        parts.append(pc.field(spec.time) >= pa.scalar(as_stamp(start), STAMP))
-    if end is not None:
-        parts.append(pc.field(spec.time) < pa.scalar(as_stamp(end), STAMP))
-    condition = None
-    for part in parts:
-        condition = part if condition is None else condition & part
-    return condition
-
-
-def _merge_predicate(spec: Table, writes: pd.DataFrame) -> str:
-    """Equal keys, with the touched partitions spelled out so that only their files are looked at."""
-    parts = []
-    for name in spec.partitions:
-        values = ", ".join("'" + str(v).replace("'", "''") + "'" for v in writes[name].unique())
-        parts.append(f"t.{name} IN ({values})")
-    parts += [f"t.{name} = s.{name}" for name in spec.keys]
-    return " AND ".join(parts)
+    def _overtaken(self, name: str) -> OSError:
+        return OSError(
+            errno.EAGAIN,
+            f"other writers kept changing {name} ({_COMMIT_TRIES} tries)",
+            self._storage.table_uri(name),
+        )
 
 
-def _require_writable(folder: Path) -> None:
-    """Ask the disk before delta-rs does, whose word on it is long and goes to stderr."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in (folder, folder / "_delta_log"):
-        if part.exists() and not os.access(part, os.W_OK):
-            raise PermissionError(errno.EACCES, "no permission to write", str(part))
+def _chosen(spec: Table, columns: list[str] | None) -> pa.Schema:
+    return spec.schema if columns is None else pa.schema([spec.schema.field(name) for name in columns])
 
 
-@contextmanager
-def _outside(uri: str) -> Iterator[None]:
-    """What delta-rs says of the disk or the network, as the OSError that it is."""
-    try:
-        yield
-    except CommitFailedError:
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise OSError(errno.EIO, f"the lake cannot be used: {brief(error)}", uri) from error
-    except (DeltaError, pa.ArrowException) as error:
-        raise OSError(errno.EIO, f"the lake's table cannot be used: {brief(error)}", uri) from error
+def _rows(dataset: "pads.Dataset", window: Window, columns: list[str] | None) -> pd.DataFrame:
+    """The rows of a window in key order, in the wanted columns."""
+    spec, wanted = window.spec, _chosen(window.spec, columns)
+    names = list(dict.fromkeys([*wanted.names, *spec.keys]))
+    rows = dataset.to_table(columns=names, filter=window.expression())
+    rows = rows.sort_by([(key, "ascending") for key in spec.keys]).select(wanted.names)
+    return to_pandas(rows.cast(wanted))
+
+
+def _times(dataset: "pads.Dataset", window: Window) -> pd.DatetimeIndex:
+    rows = dataset.to_table(columns=[window.spec.time], filter=window.expression())
+    stamps = rows.column(0).to_numpy().astype("datetime64[us]")
+    stamps.sort()
+    return pd.DatetimeIndex(stamps, tz="UTC")
+
+
+def _give_way(attempt: int) -> None:
+    """Wait a little, longer each time, so that writers that met do not meet again."""
+    time.sleep(random.uniform(0.0, min(0.01 * 2**attempt, 1.0)))

@@ -1,7 +1,9 @@
 """What a merge decides, away from any disk: which offered rows are new, same, fuller or in conflict."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -10,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from acmf_core.errors import ConflictingBar, DataError
-from acmf_core.lake.tables import STAMP, Table
+from acmf_core.lake.tables import AVAILABLE, STAMP, Table
 
 _CONFLICT_COLUMNS: Final = ("time", "column", "stored", "offered")
 _VALUE_PART: Final = ("column", "stored", "offered")
@@ -54,6 +56,18 @@ class MergeReport:
         """Whether a new version was written."""
         return bool(self.inserted or self.filled or self.corrected)
 
+    def __add__(self, other: "MergeReport") -> "MergeReport":
+        """Two merges of one table, the later one second."""
+        return MergeReport(
+            self.table,
+            self.inserted + other.inserted,
+            self.unchanged + other.unchanged,
+            self.filled + other.filled,
+            self.corrected + other.corrected,
+            joined([self.conflicts, other.conflicts]),
+            other.version,
+        )
+
     def conflict(self) -> ConflictingBar | None:
         """The error that names the first row kept out, or None."""
         if self.conflicts.empty:
@@ -70,7 +84,10 @@ class MergeReport:
 
 @dataclass(frozen=True)
 class Difference:
-    """Offered rows against stored ones: what to insert, what to replace, what to keep out."""
+    """Offered rows against stored ones: what to insert, what to replace, what to keep out.
+
+    `replaced` has the shape of `conflicts`: the closed values that the updates change.
+    """
 
     inserts: pd.DataFrame
     updates: pd.DataFrame
@@ -78,14 +95,23 @@ class Difference:
     filled: int
     corrected: int
     conflicts: pd.DataFrame
+    replaced: pd.DataFrame
 
     @property
     def writes(self) -> int:
         return len(self.inserts) + len(self.updates)
 
-    def writes_frame(self, spec: Table) -> pd.DataFrame:
-        parts = [part for part in (self.inserts, self.updates) if len(part)]
-        return pd.concat(parts, ignore_index=True)[spec.schema.names] if len(parts) > 1 else parts[0]
+    @property
+    def note(self) -> str:
+        """What a person should find in the history of the table; empty where nothing was corrected."""
+        if not self.corrected:
+            return ""
+        first = self.replaced.iloc[0]
+        more = len(self.replaced) - 1
+        return (
+            f"corrected {self.corrected} row(s): {first['time']:%Y-%m-%d %H:%M} UTC {first['column']} "
+            f"{first['stored']} -> {first['offered']}" + (f" and {more} more value(s)" if more else "")
+        )
 
     def report(self, name: str, version: int | None) -> MergeReport:
         return MergeReport(
@@ -93,16 +119,24 @@ class Difference:
         )
 
 
+def slices(spec: Table, offered: pd.DataFrame, most: int) -> Iterator[pd.DataFrame]:
+    """Conformed rows cut into runs of one partition and at most so many rows, in order."""
+    starts = np.zeros(len(offered), dtype=bool)
+    starts[:1] = True
+    for name in spec.partitions:
+        starts[1:] |= (offered[name].iloc[1:].to_numpy() != offered[name].iloc[:-1].to_numpy()).astype(bool)
+    edges = [*np.flatnonzero(starts), len(offered)]
+    for first, stop in pairwise(edges):
+        for begin in range(first, stop, most):
+            yield offered.iloc[begin : min(begin + most, stop)]
+
+
 def compare(spec: Table, stored: pd.DataFrame, offered: pd.DataFrame, accept: bool) -> Difference:
-    """Sort the offered rows into new, same, fuller and conflicting ones."""
-    keys = list(spec.keys)
-    index = pd.MultiIndex.from_frame(stored[keys])
-    place = (
-        index.get_indexer(pd.MultiIndex.from_frame(offered[keys]))
-        if len(stored)
-        else np.full(len(offered), -1)
-    )
+    """Sort the offered rows of one partition into new, same, fuller and conflicting ones."""
+    place = _stamps(stored[spec.time]).get_indexer(_stamps(offered[spec.time]))
     is_new = place < 0
+    if is_new.all():
+        return Difference(offered, offered.iloc[:0], 0, 0, 0, no_conflicts(spec), no_conflicts(spec))
     old = stored.iloc[place[~is_new]].reset_index(drop=True)
     new = offered.loc[~is_new].reset_index(drop=True)
 
@@ -114,20 +148,34 @@ def compare(spec: Table, stored: pd.DataFrame, offered: pd.DataFrame, accept: bo
         had, has = old[value].notna().to_numpy(), new[value].notna().to_numpy()
         fills[:, column] = ~had & has
         differs[:, column] = had & has & (old[value].ne(new[value]).fillna(False).to_numpy(bool)) & ~stand_in
-    conflicting, fuller = differs.any(axis=1), fills.any(axis=1) | stand_in
+    conflicting = np.asarray(differs.any(axis=1))
+    fuller = np.asarray(fills.any(axis=1)) | stand_in
 
-    replacing = fuller & ~conflicting if not accept else fuller | conflicting
-    merged = (
-        new.where(new.notna(), old) if len(new) else new
-    )  # keep optional values that are not offered again
-    merged = merged.astype(new.dtypes.to_dict())
+    replacing = (fuller & ~conflicting) | (conflicting & accept)
+    changed = _differing_values(spec, old, new, differs)
     return Difference(
         inserts=offered.loc[is_new],
-        updates=merged.loc[replacing],
+        updates=_replacements(old[replacing], new[replacing], conflicting[replacing]),
         unchanged=int((~conflicting & ~fuller).sum()),
         filled=int((fuller & ~conflicting).sum()),
         corrected=int(conflicting.sum()) if accept else 0,
-        conflicts=no_conflicts(spec) if accept else _conflicts(spec, old, new, differs),
+        conflicts=no_conflicts(spec) if accept else changed,
+        replaced=changed if accept else no_conflicts(spec),
+    )
+
+
+def combined(differences: Sequence[Difference]) -> Difference:
+    """The difference of several slices of one delivery."""
+    if len(differences) == 1:
+        return differences[0]
+    return Difference(
+        inserts=joined([each.inserts for each in differences]),
+        updates=joined([each.updates for each in differences]),
+        unchanged=sum(each.unchanged for each in differences),
+        filled=sum(each.filled for each in differences),
+        corrected=sum(each.corrected for each in differences),
+        conflicts=joined([each.conflicts for each in differences]),
+        replaced=joined([each.replaced for each in differences]),
     )
 
 
@@ -135,15 +183,47 @@ def no_conflicts(spec: Table) -> pd.DataFrame:
     return pd.DataFrame(columns=[*spec.partitions, *_CONFLICT_COLUMNS])
 
 
-def _conflicts(
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The frames under each other; the one that has rows, uncopied, where no other has."""
+    filled = [frame for frame in frames if len(frame)]
+    if len(filled) < 2:
+        return filled[0] if filled else frames[0]
+    return pd.concat(filled, ignore_index=True)
+
+
+def _stamps(times: pd.Series) -> pd.Index:
+    return pd.Index(pd.DatetimeIndex(times).asi8)
+
+
+def _replacements(old: pd.DataFrame, new: pd.DataFrame, corrected: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    """What to store in the place of old rows: optional values that are not offered again are kept.
+
+    A corrected row is known since the offered moment; a row that only became fuller was not all known
+    before the later of the two.
+    """
+    if new.empty:
+        return new
+    merged = new.where(new.notna(), old).astype(new.dtypes.to_dict())
+    later = new[AVAILABLE].where(new[AVAILABLE] > old[AVAILABLE], old[AVAILABLE])
+    merged[AVAILABLE] = new[AVAILABLE].where(corrected, later)
+    return merged
+
+
+def _differing_values(
     spec: Table, old: pd.DataFrame, new: pd.DataFrame, differs: npt.NDArray[np.bool_]
 ) -> pd.DataFrame:
-    rows = []
-    for row, column in zip(*np.nonzero(differs), strict=True):
-        value = spec.values[column]
-        keys = [old[name].iat[row] for name in spec.partitions]
-        rows.append([*keys, old[spec.time].iat[row], value, old[value].iat[row], new[value].iat[row]])
-    return pd.DataFrame(rows, columns=[*spec.partitions, *_CONFLICT_COLUMNS]) if rows else no_conflicts(spec)
+    """One line per value that is not what is stored, oldest row first."""
+    row, column = np.nonzero(differs)
+    if not len(row):
+        return no_conflicts(spec)
+    sides = {"stored": np.empty(len(row), dtype=object), "offered": np.empty(len(row), dtype=object)}
+    for position, value in enumerate(spec.values):
+        here = column == position
+        sides["stored"][here] = old[value].iloc[row[here]].tolist()
+        sides["offered"][here] = new[value].iloc[row[here]].tolist()
+    lines = old[[*spec.partitions, spec.time]].iloc[row].reset_index(drop=True)
+    lines = lines.rename(columns={spec.time: "time"})
+    return lines.assign(column=np.array(spec.values, dtype=object)[column], **sides)
 
 
 def conform(spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +240,8 @@ def conform(spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
         raise DataError(
             f"rows for {spec.name} have empty values in {', '.join(empty)}", "fill or drop those rows"
         )
-    rows = rows.sort_values(list(spec.keys), ignore_index=True)
+    if not in_order(spec, rows):
+        rows = rows.sort_values(list(spec.keys), ignore_index=True)
     double = rows.duplicated(list(spec.keys))
     if double.any():
         first = rows.loc[double, spec.time].iloc[0]
@@ -169,6 +250,13 @@ def conform(spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
             "drop the doubles",
         )
     return rows
+
+
+def in_order(spec: Table, rows: pd.DataFrame) -> bool:
+    """Whether the rows of one partition already ascend in time (then sorting them would only copy them)."""
+    return all(rows[name].nunique() < 2 for name in spec.partitions) and bool(
+        rows[spec.time].is_monotonic_increasing
+    )
 
 
 def to_arrow(spec: Table, frame: pd.DataFrame) -> pa.Table:
