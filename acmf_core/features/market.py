@@ -233,8 +233,8 @@ def _slow(source: str, frame: pd.DataFrame) -> pd.DataFrame:
     frame = _with_numbers(frame, (*COLUMNS[source], *there), f"the rows of {source}")
     if there and (frame["interval_hours"] <= 0.0).any():
         raise DataError(
-            f"funding paid every {frame['interval_hours'].min():g} hours",
-            "leave the interval empty if unknown",
+            f"funding is paid every {frame['interval_hours'].min():g} hours",
+            "leave interval_hours empty where it is not known",
         )
     stamps = []
     for column in ("available_at", "event_time"):
