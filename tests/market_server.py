@@ -52,10 +52,12 @@ Faults (a suffix after ":" is its argument):
 import json
 import math
 import threading
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -188,7 +190,7 @@ class MarketServer:
                 self._klines[interval] = _longer(self._klines["15m"], STEPS_MS[interval])
             rows = self._klines[interval]
         last = self.now_ms - (0 if unfinished else STEPS_MS[interval])
-        return [row for row in rows if row[0] <= last]
+        return rows[: bisect_right(rows, last, key=itemgetter(0))]
 
     def _book(self, limit: int) -> dict[str, Any]:
         if self.depth is not None:
@@ -277,11 +279,12 @@ def _longer(rows: list[list[Any]], step_ms: int) -> list[list[Any]]:
 
 
 def _window(rows: list[Any], asked: dict[str, str], limit: int, now_ms: int, key: Any) -> list[Any]:
-    first, last = asked.get("startTime"), int(asked.get("endTime", now_ms))
-    found = [
-        row for row in rows if (first is None or row[key] >= int(first)) and row[key] <= min(last, now_ms)
-    ]
-    return found[-limit:] if first is None else found[:limit]
+    first, last = asked.get("startTime"), min(int(asked.get("endTime", now_ms)), now_ms)
+    stop = bisect_right(rows, last, key=itemgetter(key))
+    if first is None:
+        return rows[max(0, stop - limit) : stop]
+    start = bisect_left(rows, int(first), key=itemgetter(key))
+    return rows[start : min(stop, start + limit)]
 
 
 def _ratio(stamp: int, symbol: str) -> dict[str, Any]:

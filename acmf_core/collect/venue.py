@@ -89,18 +89,25 @@ class Venue:
             page = await asking.page(cursor, limit)
             known = len(bars)
             bars.update({bar.open_ms: bar for bar in page})
-            if cursor is None or len(bars) == known or page[-1].close_ms >= until_ms:
+            if cursor is None or len(bars) == known or page[-1].close_ms + 1 >= until_ms:
                 break
             cursor = page[-1].open_ms  # once more: a bar is only final where its successor is beside it
         closed = await asking.closed(bars)
         return answers.kline_rows(closed, symbol, interval)
 
     async def funding(
-        self, symbol: str, *, start: int | None = None, limit: int = MAX_FUNDING
+        self, symbol: str, *, start: int | None = None, limit: int = MAX_FUNDING, now: int | None = None
     ) -> pd.DataFrame:
-        """Paid funding rates since `start` (microseconds), or the newest `limit`, oldest first.
+        """Paid funding rates, oldest first.
 
         `interval_hours` is derived from the payment before; null for the first row and after a hole.
+
+        Parameters
+        ----------
+        start : int, optional
+            Microseconds; without it the newest `limit` payments.
+        now : int, optional
+            Microseconds; a payment later than a minute after it is refused.
         """
         asked = f"funding of {symbol}"
         rates: dict[int, float] = {}
@@ -108,7 +115,7 @@ class Venue:
         while True:
             wanted = {"symbol": symbol, "limit": limit} | ({} if cursor is None else {"startTime": cursor})
             answer = await self._call("fapiPublicGetFundingRate", asked, wanted)
-            page = answers.funding(answer, asked, symbol=symbol, limit=limit)
+            page = answers.funding(answer, asked, symbol=symbol, limit=limit, now=now)
             if cursor is not None and page and page[0][0] < cursor:
                 raise answers.unusable(asked, "rows from before the start that was asked for")
             rates.update(page)

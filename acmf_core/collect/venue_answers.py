@@ -83,12 +83,16 @@ def kline_rows(bars: Sequence[Kline], symbol: str, interval: str) -> pd.DataFram
     return candle_rows(prices.assign(open_time=frame["open_time"], trades=counts), symbol, interval)
 
 
-def funding(answer: object, asked: str, *, symbol: str, limit: int) -> list[tuple[int, float]]:
+def funding(
+    answer: object, asked: str, *, symbol: str, limit: int, now: int | None
+) -> list[tuple[int, float]]:
     """Paid rates of /fapi/v1/fundingRate by time: (milliseconds, fraction)."""
     rates: dict[int, float] = {}
     for row in _rows(answer, asked, limit):
         _refuse_other_symbol(row, asked, symbol)
         stamp = _stamp(_of(row, "fundingTime", asked), asked)
+        if now is not None:
+            _refuse_future(stamp, asked, now)
         rate = decimal(_of(row, "fundingRate", asked), asked)
         if abs(rate) >= 1.0:
             raise unusable(asked, f"a funding rate of {rate:g} is not plausible")

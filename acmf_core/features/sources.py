@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from acmf_core.domain import DAY_US
 from acmf_core.features import asof, indicators
 from acmf_core.features.compiled import FloatArray, IntArray
+from acmf_core.features.market import BOOK_LEVELS
 from acmf_core.features.schema import SCHEMA, Feature
 from acmf_core.features.windows import STILL
 
@@ -226,6 +227,32 @@ def _book_microprice(frame: pd.DataFrame) -> Rows:
     book = _Book.of(frame)
     microprice = (book.bid * book.ask_qty + book.ask * book.bid_qty) / (book.bid_qty + book.ask_qty)
     return book.rows(frame, (microprice - book.mid) / book.mid * 1e4)
+
+
+def book_summaries(frame: pd.DataFrame) -> pd.DataFrame:
+    """Imbalance, spread and microprice of order book rows, by the formulas of the features.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        `available_at` and the levels of `COLUMNS["book"]`, a level that is not there NaN.
+
+    Returns
+    -------
+    DataFrame
+        imbalance (-1..1, over 20 levels), spread_bps, microprice_bps (against the mid); on the index of
+        `frame`. NaN where a side is empty or the sides cross.
+    """
+    exists = _Book.of(frame).exists
+    rows = {
+        "imbalance": _book_imbalance(frame, levels=BOOK_LEVELS),
+        "spread_bps": _book_spread(frame),
+        "microprice_bps": _book_microprice(frame),
+    }
+    summaries = pd.DataFrame(np.nan, index=frame.index, columns=list(rows))
+    for name, known in rows.items():
+        summaries.loc[exists, name] = known.values
+    return summaries
 
 
 _ROWS: Final[Mapping[str, Callable[..., Rows]]] = {
