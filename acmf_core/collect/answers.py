@@ -6,7 +6,9 @@ No error says more of a request than who was asked: an address may carry a key.
 import asyncio
 import json
 import math
+import ssl
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final, NoReturn
 
 import httpx
@@ -15,6 +17,7 @@ from acmf_core.errors import VenueUnavailable
 
 MAX_BYTES: Final = 8_000_000
 TOO_MANY: Final = httpx.codes.TOO_MANY_REQUESTS
+_MAX_PORT: Final = 65_535
 _SHOWN: Final = 60  # characters of anything foreign that an error repeats
 
 
@@ -44,9 +47,11 @@ async def fetch(
         No whole answer.
     """
     try:
+        if (httpx.URL(url).port or 0) > _MAX_PORT:
+            raise httpx.InvalidURL("no such port")
         async with (
             asyncio.timeout(timeout_s),
-            httpx.AsyncClient(timeout=timeout_s, headers={"User-Agent": "acmf"}) as client,
+            httpx.AsyncClient(timeout=timeout_s, verify=_tls(), headers={"User-Agent": "acmf"}) as client,
             client.stream("GET", url, params=params, headers=headers) as answer,
         ):
             body = bytearray()
@@ -102,6 +107,12 @@ def shown(value: object) -> str:
 def unusable(service: str, what: str) -> NoReturn:
     """Raise VenueUnavailable: the service answered, but nothing that can be used."""
     raise VenueUnavailable(f"{service} answered {what}")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """The machine's trusted certificates: read once, they take longer than a request."""
+    return httpx.create_ssl_context()
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -30,7 +30,7 @@ NEW_YORK: Final = ZoneInfo("America/New_York")
 CLOSED: Final = time(18)  # New York: the last of the four, the futures, stop at 17:00
 _DAYS_LIVE: Final = 10
 _HISTORY_TIMEOUT_S: Final = 60.0  # for years instead of days; `timeout_s` where that is longer
-_BACKOFF_S: Final = 2.0
+_BACKOFF_S: Final = 0.5
 
 
 class MacroSource:

@@ -29,7 +29,7 @@ _DAYS_LIVE: Final = 10  # days asked for live: fills the holes of a short outage
 _CLOCK_SLACK_US: Final = 3_600_000_000  # our clock may be wrong by that much before a stamp is absurd
 _MAX_DAYS: Final = 20_000
 _HISTORY_TIMEOUT_S: Final = 30.0  # for years instead of days; `timeout_s` where that is longer
-_BACKOFF_S: Final = 1.0
+_BACKOFF_S: Final = 0.5
 
 
 class FearGreedSource:
