@@ -54,6 +54,7 @@ class Daemon:
         self.failure: Exception | None = None
         self._turn = asyncio.Lock()
         self._met: int | None = None  # the newest bar known to be completed; the store has the last word
+        self._told: set[str] = set()  # what a person has heard of since the last cycle without a failure
 
     async def meet(self, at: int) -> Cycle | None:
         """Meet the bar that closed at `at` (microseconds), after those before it that were missed.
@@ -89,11 +90,14 @@ class Daemon:
     async def _meet_one(self, at: int) -> Cycle | None:
         """One bar; blind where features or model have failed, so that exits are never missed."""
         try:
-            return await run_cycle(self.world, at)
+            cycle = await run_cycle(self.world, at)
         except Exception as error:
             if self._failed_stage(at) not in _BEFORE_SETTLING:
                 raise
             self._report(at, error)
+        else:
+            self._told.clear()
+            return cycle
         return await run_cycle(self.world, at, blind=True)
 
     def _failed_stage(self, at: int) -> str:
@@ -101,10 +105,14 @@ class Daemon:
         return str(rows[0]["stage"]) if rows else ""
 
     def _report(self, at: int, error: Exception) -> None:
+        """Log every failure; tell a person of each kind once, until a cycle has gone well again."""
         symbol = self.world.symbol
         _LOG.warning("the cycle of %s failed", moment(at), exc_info=error)
         text = f"{symbol}: the cycle of {moment(at)} failed: {error}"
-        self.world.notifier.send(Alert("warning", text, f"{symbol}-failed-{type(error).__name__}"))
+        key = f"{symbol}-failed-{type(error).__name__}"
+        if key not in self._told:
+            self._told.add(key)
+            self.world.notifier.send(Alert("warning", text, key))
 
 
 @dataclass(frozen=True)

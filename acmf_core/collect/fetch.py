@@ -21,7 +21,7 @@ CHUNK_BARS: Final = 1_000  # of one question: one page of the exchange's answer
 OVERLAP_BARS: Final = 2  # asked for again, so that a bar that changed after its close is noticed
 FIRST_WAIT_S: Final = 0.25
 LONGEST_WAIT_S: Final = 2.0
-_LAST_TRY_S: Final = 0.05  # nothing is asked with less time than this left
+LAST_TRY_S: Final = 0.3  # before the deadline: the last question is asked then, and none after it
 
 
 class CandleAnswer(Protocol):
@@ -104,17 +104,17 @@ class Fetch:
             except (StaleData, MissingBars) as error:
                 if isinstance(error, MissingBars):
                     overlap = 0  # held bars may stand in for an outage: the exchange does not have those
-                wait = min(2 * wait, LONGEST_WAIT_S)
-                pause = wait * random.uniform(0.5, 1.0)
-                if loop.time() + pause > end - _LAST_TRY_S:
+                left = end - LAST_TRY_S - loop.time()
+                if left <= 0:
                     raise
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(wait * random.uniform(0.5, 1.0), left))
+            wait = min(2 * wait, LONGEST_WAIT_S)
 
     async def _older(self, since: int, before: int, end: float) -> list[CandleAnswer]:
         """Bars with since < open time < before, newest chunk first, until one cannot be had."""
         answers: list[CandleAnswer] = []
         loop = asyncio.get_running_loop()
-        while before - BAR_US > since and loop.time() < end - _LAST_TRY_S:
+        while before - BAR_US > since and loop.time() < end - LAST_TRY_S:
             start = max(since, before - (CHUNK_BARS + 1) * BAR_US)
             try:
                 answers.append(await self._ask(before, start))

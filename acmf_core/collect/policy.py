@@ -41,15 +41,21 @@ async def ask(name: str, call: Callable[[], Awaitable[T]], config: SourceConfig)
     Exception
         Anything else that the source raises is raised at once: another try cannot help.
     """
-    from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+    from tenacity import (
+        AsyncRetrying,
+        retry_if_exception_type,
+        stop_after_attempt,
+        wait_exponential,
+        wait_random,
+    )
 
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(VenueUnavailable),
         stop=stop_after_attempt(config.attempts),
-        wait=wait_exponential_jitter(initial=FIRST_WAIT_S, max=LONGEST_WAIT_S, jitter=FIRST_WAIT_S),
+        wait=wait_exponential(FIRST_WAIT_S, LONGEST_WAIT_S) + wait_random(0, FIRST_WAIT_S),
         reraise=True,
     )
-    return await retrying(lambda: within(name, call, config.timeout_s))
+    return await retrying(within, name, call, config.timeout_s)
 
 
 async def within(name: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:

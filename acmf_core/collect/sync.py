@@ -39,6 +39,8 @@ FUNDING_WAIT_S: Final = 0.5  # between two questions for a payment that is due
 MAX_TOLD: Final = 1_000  # conflicts remembered, so that each is told once
 _CLOCK: Final = "clock"
 _INTERVAL: Final = "15m"
+Bars = tuple[dict[str, pd.DataFrame], list[str]]  # rows by interval, and what a person should know of them
+BarsQuestion = Callable[[CandleWindow, int, float], Awaitable[list[CandleAnswer]]]
 
 
 class DataSync:
@@ -126,12 +128,12 @@ class DataSync:
             return
         end = asyncio.get_running_loop().time() + START_S
         for question in (self._fetch.bars, self._fetch.history):
-            ask_all = {CANDLES: partial(question, self._window, at, end)}
-            found = (await outcomes(ask_all, START_S, self._optional.running))[CANDLES]
+            asked = {CANDLES: partial(self._history, question, at, end)}
+            found = (await outcomes(asked, START_S, self._optional.running))[CANDLES]
             if found.failure:
                 _LOG.warning("the history of %s is not complete: %s", self._symbol, found.failure)
             else:
-                self._take_candles(found.answer or [], at)
+                self._take_candles(found.answer or [])
 
     async def close(self) -> None:
         """Wait until everything collected is in the lake, or refused by it."""
@@ -193,9 +195,22 @@ class DataSync:
                 questions[name] = partial(self._rows, source, at)
         return questions
 
-    async def _candles(self, at: int, end: float) -> list[CandleAnswer]:
+    async def _candles(self, at: int, end: float) -> list[Bars]:
         await self._until(at)
-        return await self._fetch.bars(self._window, at, end)
+        return self._checked(await self._fetch.bars(self._window, at, end), at)
+
+    def _checked(self, answers: Sequence[CandleAnswer], at: int) -> list[Bars]:
+        """Rows by interval and notes of each answer; DataError where they are no closed candles."""
+        return [
+            (
+                {name: checked_candles(rows, self._symbol, name, at) for name, rows in answer.rows.items()},
+                list(answer.notes),
+            )
+            for answer in answers
+        ]
+
+    async def _history(self, question: BarsQuestion, at: int, end: float) -> list[Bars]:
+        return self._checked(await question(self._window, at, end), at)
 
     async def _rows(self, source: Source, at: int) -> pd.DataFrame:
         rows = await ask(source.name, lambda: source.collect(at), self._config_of(source.name))
@@ -235,16 +250,13 @@ class DataSync:
 
     # -- what came of it -------------------------------------------------------------------------------
 
-    def _met_candles(self, at: int, outcome: Outcome[list[CandleAnswer]]) -> SourceHealth:
+    def _met_candles(self, at: int, outcome: Outcome[list[Bars]]) -> SourceHealth:
         reason = outcome.failure
         if outcome.late and self._fetch.last_word is not None:
             reason = reason_of(CANDLES, self._fetch.last_word)
         notes: list[str] = []
         if not reason:
-            try:
-                notes = self._take_candles(outcome.answer or [], at)
-            except DataError as error:
-                reason = reason_of(CANDLES, error)
+            notes = self._take_candles(outcome.answer or [])
         if not reason and not self._window.has(at - BAR_US):
             reason = "the answer does not have the bar that closed"
         newest = self._window.newest_before(at)
@@ -252,15 +264,11 @@ class DataSync:
         status = Health.FAILED if reason else Health.OK
         return SourceHealth(CANDLES, status, outcome.latency_s, age, reason or "; ".join(notes))
 
-    def _take_candles(self, answers: Sequence[CandleAnswer], at: int) -> list[str]:
+    def _take_candles(self, answers: Sequence[Bars]) -> list[str]:
         """Bars into the window and all rows into the lake; what a person should know of them."""
         notes: list[str] = []
-        for answer in answers:
-            notes += list(answer.notes)
-            parts = {
-                interval: checked_candles(rows, self._symbol, interval, at)
-                for interval, rows in answer.rows.items()
-            }
+        for parts, said in answers:
+            notes += said
             conflicts = self._window.take(parts[_INTERVAL]) if _INTERVAL in parts else []
             notes += self._tell("closed again with other values, the held one stays", conflicts)
             for interval, rows in parts.items():
@@ -310,7 +318,7 @@ class DataSync:
             self._outages.end("clock-blocks", "the clock is right again, entries are possible")
             self._outages.end(_CLOCK, "the clock is right again")
 
-    def _refuse_without_candles(self, outcome: Outcome[list[CandleAnswer]], at: int) -> None:
+    def _refuse_without_candles(self, outcome: Outcome[list[Bars]], at: int) -> None:
         """Raise what kept the bar away: nothing is decided on an older one."""
         health = self.health[0]
         self._candles_failed = health.status is not Health.OK
