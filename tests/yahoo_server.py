@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from answer_server import AnswerServer, Reply
 
 ZONES = {
@@ -64,7 +65,7 @@ def chart(ticker: str, served: Chart, query: Mapping[str, str]) -> dict[str, Any
             closes.append(served.closes[day])
     if served.live_stamp is not None:
         stamps.append(served.live_stamp)
-        closes.append(served.price)
+        closes.append(None if served.price is None else float(np.float32(served.price)))
     meta: dict[str, Any] = {
         "currency": "USD",
         "symbol": ticker,

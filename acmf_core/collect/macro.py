@@ -30,6 +30,7 @@ NEW_YORK: Final = ZoneInfo("America/New_York")
 CLOSED: Final = time(18)  # New York: the last of the four, the futures, stop at 17:00
 _DAYS_LIVE: Final = 10
 _HISTORY_TIMEOUT_S: Final = 60.0  # for years instead of days; `timeout_s` where that is longer
+_SAME_PRICE: Final = 1e-6  # Yahoo's closes carry the noise of single precision, its price does not
 _BACKOFF_S: Final = 0.5
 
 
@@ -149,7 +150,9 @@ def _settled(series: Series) -> dict[date, float]:
     if not series.closes or series.traded_at is None or series.price is None:
         return series.closes
     last = max(series.closes)
-    running = series.traded_at > known_at(last) and series.closes[last] == series.price
+    running = series.traded_at > known_at(last) and math.isclose(
+        series.closes[last], series.price, rel_tol=_SAME_PRICE
+    )
     return {day: close for day, close in series.closes.items() if day != last or not running}
 
 

@@ -119,7 +119,7 @@ async def test_the_running_price_of_the_next_session_is_not_taken_for_a_close() 
     """Futures go on at 18:00; a last row that moves with their price has to wait until its day is past."""
     evening = at(WEEK[-2], 20)
     served = charts(WEEK[:-1])
-    served["GC=F"].traded_at, served["GC=F"].price = evening.now() // 1_000_000 - 5, 2_099.5
+    served["GC=F"].traded_at, served["GC=F"].price = evening.now() // 1_000_000 - 5, 2_099.7
     served["GC=F"].live_stamp = served["GC=F"].traded_at
     with YahooServer(charts=served) as server:
         rows = await collect(server, evening)
