@@ -299,7 +299,7 @@ def _refuse_impossible(rows: pd.DataFrame, layout: _Layout, file: str) -> None:
             values = rows[ours].to_numpy(dtype=np.float64)
             low, high = column.within
             wrong = ~empty & ~((values >= low) & (values <= high) & np.isfinite(values))
-            wrong |= ~empty & (column.kind == "whole") & (values % 1 != 0)
+            wrong |= ~empty & (column.kind == "whole") & (values != np.floor(values))
         wrong |= empty & (not column.optional)
         if wrong.any():
             i = int(np.argmax(wrong))
