@@ -1,0 +1,187 @@
+"""Headlines from RSS and Atom feeds: fetched within a size and a time, cleaned, young, each once.
+
+A feed is a stranger's. Only its titles and their times are taken; one that is broken, slow or hostile costs
+its own headlines and nothing else.
+"""
+
+import asyncio
+import calendar
+import io
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+from acmf_core.collect.headlines import Headline, clean
+from acmf_core.config import NewsConfig
+from acmf_core.errors import VenueUnavailable
+
+MAX_BYTES: Final = 2_000_000  # of one feed, unpacked
+MAX_REDIRECTS: Final = 3
+FUTURE_SLACK_US: Final = 600_000_000  # a clock ten minutes ahead is forgiven, a date of tomorrow is not
+_SCHEMES: Final = ("http", "https")
+_MAX_ENTRIES: Final = 2_000
+_GZIP: Final = 31  # zlib's word for "expect a gzip header"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Headlines, newest first, and one line for each feed that failed."""
+
+    headlines: tuple[Headline, ...]
+    faults: tuple[str, ...]
+
+
+async def gather(config: NewsConfig, now: int, timeout_s: float) -> Gathered:
+    """The young headlines of all feeds, asked at once.
+
+    Parameters
+    ----------
+    config : NewsConfig
+        feeds, max_headlines, max_chars, max_age_hours.
+    now : int
+        Microseconds; ages count from here.
+    timeout_s : float
+        For each feed, whole.
+    """
+    found: list[list[Headline]] = []
+    faults = []
+    for answer in await asyncio.gather(*(_feed(url, config, now, timeout_s) for url in config.feeds)):
+        if isinstance(answer, str):
+            faults.append(answer)
+        else:
+            found.append(answer)
+    return Gathered(tuple(_chosen(found, config.max_headlines)), tuple(faults))
+
+
+async def _feed(url: str, config: NewsConfig, now: int, timeout_s: float) -> list[Headline] | str:
+    """The young headlines of one feed, or why there are none to be had."""
+    host = _host(url)
+    try:
+        async with asyncio.timeout(timeout_s):
+            body = await _fetch(url, timeout_s)
+            # In a thread: a hostile body of full size takes seconds to be refused.
+            entries = await asyncio.to_thread(_entries, body)
+    except TimeoutError:
+        return f"{host} did not answer within {timeout_s:g} s"
+    except VenueUnavailable as error:
+        return f"{host} {error.cause}"
+    young = now - int(config.max_age_hours * 3_600_000_000)
+    headlines = (_headline(entry, config.max_chars, now) for entry in entries)
+    return [headline for headline in headlines if headline is not None and headline.published >= young]
+
+
+async def _fetch(url: str, timeout_s: float) -> bytes:
+    """The body, unpacked; VenueUnavailable with the rest of a sentence that begins with the host."""
+    try:
+        async with httpx.AsyncClient(timeout=timeout_s, headers=_HEADERS) as client:
+            address = httpx.URL(url)
+            for _ in range(MAX_REDIRECTS + 1):
+                if address.scheme not in _SCHEMES or not address.host:
+                    raise VenueUnavailable("is no http or https address")
+                async with client.stream("GET", address) as answer:
+                    if not answer.has_redirect_location:
+                        return await _body(answer)
+                    target = address.join(answer.headers["Location"])
+                if address.scheme == "https" and target.scheme == "http":
+                    raise VenueUnavailable("sends us on from https to http")
+                address = target
+    except httpx.InvalidURL:
+        raise VenueUnavailable("is no address") from None
+    except (httpx.RequestError, httpx.StreamError) as error:
+        raise VenueUnavailable(f"did not answer: {type(error).__name__}") from None
+    raise VenueUnavailable(f"sends us on more than {MAX_REDIRECTS} times")
+
+
+_HEADERS: Final = {
+    "User-Agent": "acmf",
+    "Accept": "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.8",
+    "Accept-Encoding": "gzip",
+}
+
+
+async def _body(answer: httpx.Response) -> bytes:
+    if answer.status_code != httpx.codes.OK:
+        raise VenueUnavailable(f"answered HTTP {answer.status_code}")
+    raw = bytearray()
+    async for chunk in answer.aiter_raw():
+        raw += chunk
+        if len(raw) > MAX_BYTES:
+            raise VenueUnavailable(f"sent more than {MAX_BYTES:,} bytes")
+    packing = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if packing in {"identity", ""}:
+        return bytes(raw)
+    if packing not in {"gzip", "x-gzip"}:
+        raise VenueUnavailable("answered in a packing that was not asked for")
+    return _unpacked(bytes(raw))
+
+
+def _unpacked(raw: bytes) -> bytes:
+    """Never more than MAX_BYTES in memory: a few kilobytes of gzip can hold gigabytes."""
+    reader = zlib.decompressobj(_GZIP)
+    try:
+        body = reader.decompress(raw, MAX_BYTES + 1)
+    except zlib.error:
+        raise VenueUnavailable("sent broken gzip") from None
+    if len(body) > MAX_BYTES:
+        raise VenueUnavailable(f"sent more than {MAX_BYTES:,} bytes, unpacked")
+    if not reader.eof:
+        raise VenueUnavailable("sent a body that breaks off")
+    return body
+
+
+def _entries(body: bytes) -> Sequence[Any]:
+    """The entries of a feed as feedparser reads them; VenueUnavailable where it is none."""
+    import feedparser
+
+    if b"<!entity" in body.replace(b"\0", b"").lower():
+        raise VenueUnavailable("declares XML entities, which no feed needs")
+    # BytesIO: bytes that are a path would be opened as a file, text that is an address would be fetched.
+    parsed = feedparser.parse(io.BytesIO(body), sanitize_html=False, resolve_relative_uris=False)
+    entries: Sequence[Any] = parsed.entries[:_MAX_ENTRIES]
+    if not parsed.version and not entries:
+        raise VenueUnavailable("sent no feed")
+    return entries
+
+
+def _headline(entry: Any, max_chars: int, now: int) -> Headline | None:
+    """A title and its time; None where either is missing, nothing is left of it, or it is of the future."""
+    title, stamp = entry.get("title"), entry.get("published_parsed") or entry.get("updated_parsed")
+    if not isinstance(title, str) or not isinstance(stamp, time.struct_time):
+        return None
+    title = clean(title, max_chars)
+    try:
+        published = calendar.timegm(stamp) * 1_000_000
+    except (ValueError, OverflowError):
+        return None
+    if published > now + FUTURE_SLACK_US or not any(c.isalnum() for c in title):
+        return None
+    return Headline(title, min(published, now))
+
+
+def _chosen(found: list[list[Headline]], limit: int) -> list[Headline]:
+    """Each title once, newest first; beside another no feed fills more than half of the list."""
+    share = -(-limit // 2) if len(found) > 1 else limit
+    shares = [headline for headlines in found for headline in _once(headlines)[:share]]
+    return _once(shares)[:limit]
+
+
+def _once(headlines: Sequence[Headline]) -> list[Headline]:
+    """Newest first; a title that comes again is as old as its first publication."""
+    first: dict[str, Headline] = {}
+    for headline in headlines:
+        known = first.get(headline.hash)
+        if known is None or headline.published < known.published:
+            first[headline.hash] = headline
+    return sorted(first.values(), key=lambda headline: (-headline.published, headline.hash))
+
+
+def _host(url: str) -> str:
+    """Whom to blame: an address may carry a key, its host does not."""
+    try:
+        return httpx.URL(url).host or "a feed"
+    except httpx.InvalidURL:
+        return "a feed"
