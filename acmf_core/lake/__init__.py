@@ -2,5 +2,6 @@
 
 from acmf_core.lake.lake import Lake
 from acmf_core.lake.merging import MergeReport
+from acmf_core.lake.queries import SlowColumn
 
-__all__ = ["Lake", "MergeReport"]
+__all__ = ["Lake", "MergeReport", "SlowColumn"]

@@ -4,6 +4,9 @@ Every commit here carries no retries of its own. delta-rs then refuses it when a
 (on an object store through a conditional put), and the caller looks again at what is there.
 """
 
+import errno
+import random
+import time
 from typing import Final
 
 from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
@@ -14,6 +17,8 @@ from acmf_core.lake.windows import span_sql
 
 # 65,536 one-minute bars are 45 days: a month's window reads two row groups of a year's file.
 WRITER: Final = WriterProperties(compression="ZSTD", compression_level=3, max_row_group_size=65_536)
+
+TRIES: Final = 20
 
 
 def write(spec: Table, target: DeltaTable, difference: Difference, source: str) -> int:
@@ -49,3 +54,13 @@ def commit_properties(source: str, note: str) -> CommitProperties:
     """What a commit says of itself, and that it must not be retried on another version."""
     said = {"source": source} | ({"note": note} if note else {})
     return CommitProperties(custom_metadata=said, max_commit_retries=0)
+
+
+def give_way(attempt: int) -> None:
+    """Wait a little, longer each time, so that writers that met do not meet again."""
+    time.sleep(random.uniform(0.0, min(0.01 * 2**attempt, 1.0)))
+
+
+def overtaken(uri: str) -> OSError:
+    """The error of a writer that was never first."""
+    return OSError(errno.EAGAIN, f"other writers kept changing the table ({TRIES} tries)", uri)

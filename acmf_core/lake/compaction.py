@@ -12,8 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from acmf_core.lake import commits, statistics
+from acmf_core.lake.storage import Storage, outside
 from acmf_core.lake.tables import STAMP, Table
 from acmf_core.lake.windows import equal_sql, moment_sql
 
@@ -45,6 +47,37 @@ class Group:
     last: pd.Timestamp
     files: int
     size: int
+
+
+def compact(storage: Storage, spec: Table, target_bytes: int) -> tuple[str, int, int, int, int] | None:
+    """Gather until nothing is small: one commit a group, each on the newest version.
+
+    Returns
+    -------
+    tuple or None
+        Table, files before and after, bytes rewritten, version; None where the table was never written.
+    """
+    opened = storage.newest(spec.name)
+    if opened is None:
+        return None
+    uri = storage.table_uri(spec.name)
+    before, rewritten, attempt = len(opened.file_uris()), 0, 0
+    while True:
+        with outside(uri):
+            group = next_group(spec, opened, target_bytes)
+            if group is None:
+                return spec.name, before, len(opened.file_uris()), rewritten, opened.version()
+            storage.require_writable(spec.name)
+            try:
+                rewrite(spec, opened, group, target_bytes)
+                rewritten += group.size
+                attempt = 0
+            except CommitFailedError:  # another writer was first: look again at what is there now
+                attempt += 1
+                if attempt == commits.TRIES:
+                    raise commits.overtaken(uri) from None
+                commits.give_way(attempt)
+        opened = storage.open(spec.name)
 
 
 def next_group(spec: Table, opened: DeltaTable, target_bytes: int) -> Group | None:

@@ -4,10 +4,7 @@ A merge is one atomic commit or none: the same rows twice make no new version, a
 with other values is kept out and reported. Readers see whole versions only, whatever else happens.
 """
 
-import errno
-import random
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,12 +13,10 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from acmf_core.errors import DataError
-from acmf_core.lake import commits, compaction, statistics
+from acmf_core.lake import commits, compaction, queries, statistics
 from acmf_core.lake.merging import (
     Difference,
     MergeReport,
-    brief,
     combined,
     compare,
     conform,
@@ -29,6 +24,7 @@ from acmf_core.lake.merging import (
     slices,
     to_pandas,
 )
+from acmf_core.lake.queries import SlowColumn
 from acmf_core.lake.storage import Storage, outside
 from acmf_core.lake.tables import TABLES, Table, table
 from acmf_core.lake.windows import Stamp, Window
@@ -36,7 +32,6 @@ from acmf_core.lake.windows import Stamp, Window
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
 
-_COMMIT_TRIES: Final = 20
 _SLICE_ROWS: Final = 200_000  # compared at once: 30 MB of candles
 BATCH_ROWS: Final = 200_000
 
@@ -174,22 +169,53 @@ class Lake:
         versions : mapping, optional
             Table to version; tables not named are read at their newest.
         """
-        import duckdb
-
         pinned = dict(versions or {})
-        connection = duckdb.connect()
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            for name in [name for name in TABLES if name in query.lower()]:
-                if name in pinned or self.exists(name):
-                    connection.register(name, self.dataset(name, pinned.get(name)))
-            return to_pandas(connection.sql(query).to_arrow_table())
-        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
-            raise DataError(f"the query failed: {brief(error)}", "mend the query") from None
-        except duckdb.Error as error:
-            raise OSError(errno.EIO, f"the lake cannot be read: {brief(error)}", self.uri) from error
-        finally:
-            connection.close()
+        named = [name for name in TABLES if name in query.lower() and (name in pinned or self.exists(name))]
+        return queries.answer(self.uri, query, {name: self.dataset(name, pinned.get(name)) for name in named})
+
+    def as_of(
+        self,
+        symbol: str,
+        interval: str,
+        joined: Sequence[SlowColumn],
+        *,
+        start: Stamp = None,
+        end: Stamp = None,
+        versions: Mapping[str, int] | None = None,
+    ) -> Iterator[pd.DataFrame]:
+        """The bars of a series with the slow values known at their close (DuckDB ASOF JOIN).
+
+        For research over more bars than memory holds, and the slow twin of the features' kernel
+        (`features/asof.py`), which is what models read.
+
+        Parameters
+        ----------
+        symbol, interval : str
+            The series; slow tables with a symbol are joined on the same one.
+        joined : sequence of SlowColumn
+            What to join, each with its maximum age.
+        start, end : as in `read`
+            Of the bars' open time.
+        versions : mapping, optional
+            Table to version; tables not named are read at their newest.
+
+        Yields
+        ------
+        DataFrame
+            One per calendar year: open_time, available_at (the close), and `table.column` for each; NaN
+            where nothing was known or it was too old.
+        """
+        pinned = dict(versions or {})
+        spec = table("candles")
+        bars = Window.of(spec, {"symbol": symbol, "interval": interval}, start, end).expression()
+        slow = []
+        for column in joined:
+            queries.require_numbers(column)
+            beside = {"symbol": symbol, "interval": column.interval}
+            mine = {name: beside[name] for name in table(column.table).partitions}
+            partition = Window.of(table(column.table), mine).expression()
+            slow.append((column, self.dataset(column.table, pinned.get(column.table)), partition))
+        yield from queries.as_of(self.uri, self.dataset("candles", pinned.get("candles")), bars, slow)
 
     def history(self, name: str) -> pd.DataFrame:
         """Commits of a table, newest first: version, time, operation, source, note.
@@ -197,23 +223,9 @@ class Lake:
         `source` is what the writer said of where the rows came from; `note` names corrections and
         compactions.
         """
-        columns = ["version", "time", "operation", "source", "note"]
         opened = self._storage.newest(name)
-        if opened is None:
-            return pd.DataFrame(columns=columns)
         with outside(self._storage.table_uri(name)):
-            entries = opened.history()
-        rows = [
-            (
-                e["version"],
-                pd.Timestamp(e["timestamp"], unit="ms", tz="UTC"),
-                e["operation"],
-                e.get("source", ""),
-                e.get("note", ""),
-            )
-            for e in entries
-        ]
-        return pd.DataFrame(rows, columns=columns)
+            return statistics.history([] if opened is None else opened.history())
 
     def status(self) -> pd.DataFrame:
         """One line per table and key: rows, first, last, missing bars, bridged bars, version.
@@ -262,7 +274,7 @@ class Lake:
         if not len(offered):
             opened = self._storage.newest(name)
             return MergeReport(name, 0, 0, 0, 0, no_conflicts(spec), opened.version() if opened else None)
-        for attempt in range(_COMMIT_TRIES):
+        for attempt in range(commits.TRIES):
             try:
                 opened = self._storage.newest(name)
                 if opened is None:
@@ -270,10 +282,10 @@ class Lake:
                 difference = self._difference(spec, opened, offered, accept_corrections)
                 version = self._commit(spec, opened, difference, source)
             except CommitFailedError:
-                _give_way(attempt)  # another writer came first: look again at what is there now
+                commits.give_way(attempt)  # another writer came first: look again at what is there now
                 continue
             return difference.report(name, version)
-        raise self._overtaken(name)
+        raise commits.overtaken(self._storage.table_uri(name))
 
     def merge_chunks(
         self,
@@ -312,7 +324,7 @@ class Lake:
             Where nothing is small there is no new version.
         """
         names = TABLES if name is None else [table(name).name]
-        lines = [self._compacted(TABLES[each], target_bytes) for each in names]
+        lines = [compaction.compact(self._storage, TABLES[each], target_bytes) for each in names]
         columns = ["table", "files_before", "files_after", "rewritten_bytes", "version"]
         return pd.DataFrame([line for line in lines if line is not None], columns=columns)
 
@@ -335,34 +347,6 @@ class Lake:
         with outside(self._storage.table_uri(spec.name)):
             return commits.write(spec, opened, difference, source)
 
-    def _compacted(self, spec: Table, target_bytes: int) -> tuple[str, int, int, int, int] | None:
-        opened = self._storage.newest(spec.name)
-        if opened is None:
-            return None
-        before, rewritten, attempt = len(opened.file_uris()), 0, 0
-        while True:
-            with outside(self._storage.table_uri(spec.name)):
-                group = compaction.next_group(spec, opened, target_bytes)
-                if group is None:
-                    return spec.name, before, len(opened.file_uris()), rewritten, opened.version()
-                try:
-                    self._storage.require_writable(spec.name)
-                    compaction.rewrite(spec, opened, group, target_bytes)
-                    rewritten += group.size
-                except CommitFailedError:
-                    attempt += 1
-                    if attempt == _COMMIT_TRIES:
-                        raise self._overtaken(spec.name) from None
-                    _give_way(attempt)
-            opened = self._storage.open(spec.name)
-
-    def _overtaken(self, name: str) -> OSError:
-        return OSError(
-            errno.EAGAIN,
-            f"other writers kept changing {name} ({_COMMIT_TRIES} tries)",
-            self._storage.table_uri(name),
-        )
-
 
 def _chosen(spec: Table, columns: list[str] | None) -> pa.Schema:
     return spec.schema if columns is None else pa.schema([spec.schema.field(name) for name in columns])
@@ -382,8 +366,3 @@ def _times(dataset: "pads.Dataset", window: Window) -> pd.DatetimeIndex:
     stamps = rows.column(0).to_numpy().astype("datetime64[us]")
     stamps.sort()
     return pd.DatetimeIndex(stamps, tz="UTC")
-
-
-def _give_way(attempt: int) -> None:
-    """Wait a little, longer each time, so that writers that met do not meet again."""
-    time.sleep(random.uniform(0.0, min(0.01 * 2**attempt, 1.0)))

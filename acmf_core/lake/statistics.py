@@ -1,7 +1,7 @@
 """What the log alone says about a table: the files, their rows and the span of their event times."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -79,6 +79,21 @@ def summary(spec: Table, opened: DeltaTable) -> pd.DataFrame:
         part["missing"] = ((part["last"] - part["first"]) // step + 1 - part["rows"]).astype("int64")
     part["bridged"] = _bridged(spec, opened, part) if part["bridged"].any() else 0
     return part
+
+
+def history(entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Commits as delta-rs tells them: version, time, operation, source, note."""
+    rows = [
+        (
+            entry["version"],
+            pd.Timestamp(entry["timestamp"], unit="ms", tz="UTC"),
+            entry["operation"],
+            entry.get("source", ""),
+            entry.get("note", ""),
+        )
+        for entry in entries
+    ]
+    return pd.DataFrame(rows, columns=["version", "time", "operation", "source", "note"])
 
 
 def _bridged(spec: Table, opened: DeltaTable, part: pd.DataFrame) -> "pd.Series[int]":
