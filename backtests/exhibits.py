@@ -208,7 +208,7 @@ def losses(scores: pd.DataFrame, own: str) -> Styler:
     styler = table.style.format(lambda value: number(value, 4)).format(percent, subset=["accuracy"])
     styler = styler.format(number, subset=["bars"])
     note = "A coin has a log-loss of direction of 0.6931 (ln 2); lower is better."
-    return _set(styler, note).apply(
+    return quiet(styler, note).apply(
         lambda row: [f"font-weight:600;color:{OWN}" if row.name == mine else ""] * len(row), axis=1
     )
 
@@ -224,7 +224,7 @@ def thresholds(study: TuneResult) -> Styler:
     table.index.name = (
         "three values: trending / ranging / high volatility" if rows else "all at their defaults"
     )
-    return _set(table.style, sentence(study.note))
+    return quiet(table.style, sentence(study.note))
 
 
 def _values(value: Any) -> str:
@@ -243,7 +243,7 @@ def fold_table(result: WalkForwardResult) -> Styler:
         f"{len(result.folds)} folds, {day(first.test_start)} {DASH} {day(last.test_end)}; each trained on "
         f"{number(result.config.train_days)} days that end where its test begins, and tuned in there."
     )
-    return _set(table.rename_axis(None).style, note, left=3)
+    return quiet(table.rename_axis(None).style, note, left=3)
 
 
 def _fold_row(fold: FoldResult, chosen: str) -> dict[str, Any]:
@@ -345,7 +345,7 @@ def portfolio_stats(result: WalkForwardResult) -> Styler:
         "15-minute returns, which are autocorrelated (the gate judges daily ones), and it counts every "
         "closing fill as a trade."
     )
-    styler = _set(table.style, note).hide(axis="index").hide(axis="columns")
+    styler = quiet(table.style, note).hide(axis="index").hide(axis="columns")
     return styler.set_table_styles(
         [{"selector": "td.col0, td.col2", "props": "text-align:left;font-weight:600"}], overwrite=False
     )
@@ -376,7 +376,7 @@ def check_table(checks: Sequence[Check]) -> Styler:
             for check in story.asked(checks)
         ]
     ).set_index("check")
-    styler = _set(table.rename_axis(None).style, story.tally(checks), left=3)
+    styler = quiet(table.rename_axis(None).style, story.tally(checks), left=3)
     return styler.map(
         lambda word: f"color:{colours[word]};font-weight:600;white-space:nowrap", subset=["verdict"]
     )
@@ -385,7 +385,7 @@ def check_table(checks: Sequence[Check]) -> Styler:
 # --- how it is set --------------------------------------------------------------------------------
 
 
-def _set(styler: Styler, note: str, *, left: int = 0) -> Styler:
+def quiet(styler: Styler, note: str, *, left: int = 0) -> Styler:
     """The look of every table: quiet rules, the note above, figures to the right of `left` text columns."""
     tables = [
         {"selector": "", "props": "border-collapse:collapse;font-variant-numeric:tabular-nums"},

@@ -73,10 +73,15 @@ def _inline(figure: Figure, width: int, height: int) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<svg [^>]*>", f'<svg viewBox="0 0 {width} {height}" role="img">', text, count=1)
+    text = re.sub(r' d="[^"]*"', _hundredths, text)  # of a point: nobody sees more
     text = re.sub(r"font-family:[^;\"]*;?|font: ?([0-9.]+)px [^;\"]*;?", _font, text)
     for stand_in, variable in _COLOURS.items():
         text = text.replace(stand_in, f"var({variable})")
     return re.sub(r"\s*\n\s*", " ", text)
+
+
+def _hundredths(found: re.Match[str]) -> str:
+    return re.sub(r"(\.\d\d)\d+", r"\1", found[0])
 
 
 def _font(found: re.Match[str]) -> str:

@@ -69,6 +69,11 @@ class Audit:
     slow: Mapping[str, SlowSurvey]
 
     @property
+    def main(self) -> CandleSurvey:
+        """The bars that everything is made of: 15m, or the shortest where there are none."""
+        return self.candles.get(MANDATORY) or next(iter(self.candles.values()))
+
+    @property
     def qualities(self) -> tuple[Quality, ...]:
         """The verdicts, candles first."""
         of_slow = (survey.quality for survey in self.slow.values())
@@ -159,7 +164,7 @@ def inspect(
                 both = pd.concat([quality.findings, findings], ignore_index=True)
                 surveys[name] = replace(surveys[name], quality=replace(quality, findings=both))
             agreements.append(agreement)
-    span = surveys[MANDATORY if MANDATORY in surveys else ordered[0]].quality
+    span = Audit(symbol, surveys, (), {}).main.quality
     step = pd.Timedelta(seconds=INTERVAL_SECONDS[span.interval])
     since, until, ages = span.first + step, span.last + step, max_ages or {}
     found = {}

@@ -243,6 +243,8 @@ class SlowCheck:
         old = begun & (age > max_age_us)
         if self._name != "funding":  # its missing payments say it better
             self._note_old(old & ~last, closes, max_age_us)
+        start = f"the first at {pd.Timestamp(known[0], unit='us'):%Y-%m-%d %H:%M}"
+        self._findings.note("nothing known yet", WARNING, ~begun, closes, start)
         behind = _span(int(age[-1])) if len(age) else ""
         detail = f"{behind} old at the end, {_span(max_age_us)} is the most"
         self._findings.note("stale: candles go on after the last row", WARNING, old & last, closes, detail)
