@@ -62,6 +62,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pandas as pd
 
 STEPS_MS = {"1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000}
@@ -146,6 +147,13 @@ class MarketServer:
         with self._lock:
             self._klines = {"15m": kline_texts(bars)}
 
+    def reset(self) -> None:
+        """Forget the requests so far and the faults that are left."""
+        with self._lock:
+            self.requests.clear()
+            self.hits.clear()
+            self._faults.clear()
+
     @property
     def now_ms(self) -> int:
         """The market's clock, milliseconds."""
@@ -213,6 +221,30 @@ class MarketServer:
         stamps = list(range(-(-first // step) * step, last + 1, step))
         make = _ratio if path == LONG_SHORT else _interest
         return [make(stamp, self.symbol) for stamp in stamps[-limit:]]
+
+
+def made_bars(at: int, count: int, *, seed: int = 5) -> pd.DataFrame:
+    """Bars of a made-up market with all kline columns; the last one opens at `at` (microseconds)."""
+    random = np.random.default_rng(seed)
+    close = (60_000 * np.exp(np.cumsum(random.normal(0.0, 0.002, count)))).round(1)
+    opened = np.concatenate([[60_000.0], close[:-1]])
+    reach = (np.abs(random.normal(0.0, 40.0, (2, count))) + 0.1).round(1)
+    volume = random.lognormal(6.0, 0.6, count).round(3)
+    stamps = at + (np.arange(count) - count + 1) * 900_000_000
+    return pd.DataFrame(
+        {
+            "open_time": pd.to_datetime(stamps, unit="us", utc=True).as_unit("us"),
+            "open": opened,
+            "high": (np.maximum(opened, close) + reach[0]).round(1),
+            "low": (np.minimum(opened, close) - reach[1]).round(1),
+            "close": close,
+            "volume": volume,
+            "quote_volume": (volume * close).round(4),
+            "trades": random.integers(900, 90_000, count),
+            "taker_buy_volume": (volume * 0.49).round(3),
+            "taker_buy_quote_volume": (volume * 0.49 * close).round(4),
+        }
+    )
 
 
 def kline_texts(bars: pd.DataFrame) -> list[list[Any]]:

@@ -124,7 +124,7 @@ def _fresh(rows: pd.DataFrame, what: str, now: int) -> pd.DataFrame:
     age = received - newest
     if age > MAX_AGE:
         raise StaleData(
-            f"the newest {what} is {age.total_seconds() / 60:.0f} minutes old, of {newest:%Y-%m-%d %H:%M} UTC",
+            f"the newest {what} is {age.total_seconds() / 60:.0f} minutes old ({newest:%Y-%m-%d %H:%M} UTC)",
             "the venue's statistics stand still; it is good for an hour",
         )
     return rows.assign(available_at=received)

@@ -48,6 +48,7 @@ class Venue:
         self._base = _origin(config.base_url)
         self._timeout_s = timeout_s
         self._silence = Silence()
+        self._class = exchange_class(self._silence)  # the import takes a second: here, not in the first call
         self._exchange: Any = None
         self._session: Any = None
 
@@ -233,13 +234,12 @@ class Venue:
             raise answers.unusable(asked, "lists within lists without end") from None
 
     def _open(self) -> Any:
-        exchange = exchange_class(self._silence)(
-            {"enableRateLimit": True, "timeout": int(1_000 * self._timeout_s)}
-        )
+        exchange = self._class({"enableRateLimit": True, "timeout": int(1_000 * self._timeout_s)})
         if self._base:
             exchange.urls["api"] = _moved(exchange.urls["api"], self._base)
         self._session = open_session(exchange.cafile)
         exchange.own_session, exchange.session = False, self._session
+        exchange.timeout_on_exit = 0  # a pause for sessions that ccxt closes itself
         return exchange
 
 

@@ -44,6 +44,10 @@ def exchange_class(silence: Silence) -> Any:
     from ccxt.async_support import binanceusdm
 
     class _Binance(binanceusdm):  # type: ignore[misc]
+        async def fetch(self, url: str, *rest: Any) -> Any:
+            silence.respect(_place(url))  # again: it may have waited for its turn while a ban came
+            return await super().fetch(url, *rest)
+
         def handle_errors(
             self,
             code: int,
@@ -73,7 +77,7 @@ def refusal(status: int, url: str, headers: Mapping[str, str], body: str, answer
     answer : object
         The decoded body; None where it is no JSON.
     """
-    asked = url.split("?", 1)[0].split("://", 1)[-1]
+    asked = _place(url)
     code, said = _code(answer), _said(answer, body)
     if status in _WAIT_S or code == _FREQUENT:
         wait = wait_s(status, headers)
@@ -133,6 +137,11 @@ def open_session(cafile: str) -> Any:
     trace.on_request_redirect.append(refuse)
     connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=cafile), limit=8)
     return aiohttp.ClientSession(connector=connector, response_class=_Capped, trace_configs=[trace])
+
+
+def _place(url: str) -> str:
+    """Host and path."""
+    return url.split("?", 1)[0].split("://", 1)[-1]
 
 
 def _code(answer: object) -> int | None:
