@@ -7,6 +7,7 @@ import click
 
 from acmf_cli import data_report as report
 from acmf_cli.data_check import check
+from acmf_cli.data_collect import collect
 from acmf_cli.data_compact import compact
 from acmf_cli.data_options import (
     as_json_option,
@@ -127,5 +128,6 @@ def status(settings: Settings, as_json: bool) -> None:
 
 
 data.add_command(pull)
+data.add_command(collect)
 data.add_command(check)
 data.add_command(compact)

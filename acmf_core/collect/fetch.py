@@ -17,7 +17,7 @@ from acmf_core.features import SCHEMA
 from acmf_core.lake.merging import conform
 from acmf_core.lake.tables import OHLCV, table
 
-CHUNK_BARS: Final = 1_000  # of one question: one page of the exchange's answer
+CHUNK_BARS: Final = 990  # of one question: with the overlap one page of the answer (1,000 rows)
 OVERLAP_BARS: Final = 2  # asked for again, so that a bar that changed after its close is noticed
 FIRST_WAIT_S: Final = 0.25
 LONGEST_WAIT_S: Final = 2.0

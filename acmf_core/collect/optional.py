@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -82,13 +83,23 @@ class OptionalSources:
         status, reason = self._judged(name, at)
         return SourceHealth(name, status, outcome.latency_s, known.age_s(at), reason)
 
+    def judged(self, health: SourceHealth, moment: int) -> SourceHealth:
+        """Health with the age at another moment; of a source that answered, also the status."""
+        if health.source not in self.known:
+            return health
+        age = self.known[health.source].age_s(moment)
+        if health.status not in (Health.OK, Health.STALE):
+            return replace(health, age_s=age)
+        status, reason = self._judged(health.source, moment)
+        return replace(health, age_s=age, status=status, reason=reason)
+
     def _judged(self, name: str, at: int) -> tuple[Health, str]:
         """How good the newest known row is, of a source that answered."""
         age, limit = self.known[name].age_s(at), MAX_AGE_S[name]
         if math.isnan(age):
-            return Health.STALE, "it answered, but nothing of it was known at the close"
+            return Health.STALE, "it answered, but nothing of it was known by then"
         if age > limit:
-            said = f"its newest row known at the close is {lasted(age)} old"
+            said = f"its newest row known by then is {lasted(age)} old"
             return Health.STALE, f"{said}, more than {lasted(limit)}"
         return Health.OK, ""
 

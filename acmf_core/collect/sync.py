@@ -68,6 +68,8 @@ class DataSync:
         Called with the health of every source after every collection.
     server_time : callable, optional
         Asks the exchange for its time (microseconds).
+    closing : callable, optional
+        Awaited at the end of `close`: connections that the sources share.
 
     Attributes
     ----------
@@ -91,6 +93,7 @@ class DataSync:
         lake: Lake | None = None,
         observe: Callable[[SourceHealth], None] | None = None,
         server_time: Callable[[], Awaitable[int]] | None = None,
+        closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._symbol = symbol
         self._optional = OptionalSources(sources, off, config, clock)
@@ -101,6 +104,7 @@ class DataSync:
         self._lake = lake
         self._observe = observe
         self._server_time = server_time
+        self._closing = closing
         self._fetch = Fetch(candles, config.candles)
         self._window = CandleWindow()
         self._outages = Outages(symbol, clock, notifier)
@@ -113,19 +117,11 @@ class DataSync:
 
     # -- life ------------------------------------------------------------------------------------------
 
-    async def start(self, *, history: bool = True) -> None:
-        """Load what the lake holds, ask for the bars it lacks, and say once which sources are off.
-
-        Parameters
-        ----------
-        history : bool
-            Ask the exchange for the bars that a decision needs and the lake does not have.
-        """
+    async def start(self) -> None:
+        """Load what the lake holds, ask for the bars it lacks, and say once which sources are off."""
         self._say_off()
         at = self._clock.now() // BAR_US * BAR_US
         await self._load(at)
-        if not history:
-            return
         end = asyncio.get_running_loop().time() + START_S
         for question in (self._fetch.bars, self._fetch.history):
             asked = {CANDLES: partial(self._history, question, at, end)}
@@ -136,9 +132,25 @@ class DataSync:
                 self._take_candles(found.answer or [])
 
     async def close(self) -> None:
-        """Wait until everything collected is in the lake, or refused by it."""
-        if self._recorder is not None:
-            await self._recorder.close()
+        """Wait until everything collected is in the lake, or refused by it; then close connections."""
+        try:
+            if self._recorder is not None:
+                await self._recorder.close()
+        finally:
+            if self._closing is not None:
+                await self._closing()
+
+    def judged(self, moment: int) -> tuple[SourceHealth, ...]:
+        """The latest health, as if the close had been at `moment` (microseconds): what came since counts."""
+        return tuple(self._optional.judged(one, moment) for one in self.health)
+
+    def newest(self, name: str, moment: int) -> int | None:
+        """When the newest row of a source known at `moment` became known; None where there is none."""
+        if name == CANDLES:
+            opened = self._window.newest_before(moment)
+            return None if opened is None else opened + BAR_US
+        age = self._optional.known[name].age_s(moment)
+        return None if math.isnan(age) else moment - round(age * 1e6)
 
     # -- one collection --------------------------------------------------------------------------------
 
