@@ -1,86 +1,108 @@
-"""`acmf data pull`: history from the exchange's public archive into the lake."""
+"""`acmf data pull`: history from the exchange's public archive, its newest end from the venue itself."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from acmf_cli import data_report as report
-from acmf_cli.data_options import (
-    as_json_option,
-    corrections_option,
-    interval_option,
-    open_lake,
-    raise_conflict,
-    symbol_option,
-)
+from acmf_cli.data_options import INTERVALS, as_json_option, corrections_option, open_lake, symbol_option
 from production.settings import Settings
 
 if TYPE_CHECKING:
-    from acmf_core.collect.pull import PullReport
+    import pandas as pd
+
+    from acmf_core.collect.archive import Archive
+    from acmf_core.collect.backfill import Outcome
+    from acmf_core.errors import AcmfError
+
+TABLES = ("candles", "funding", "fear_greed", "macro", "long_short", "open_interest")
+BAR_LENGTHS = ("15m", "1h", "4h", "1d")
 
 
 @click.command()
 @symbol_option
-@interval_option
+@click.option(
+    "--interval",
+    "intervals",
+    type=INTERVALS,
+    multiple=True,
+    default=BAR_LENGTHS,
+    help="Bar length, repeatable [15m 1h 4h 1d].",
+)
+@click.option(
+    "--only",
+    type=click.Choice(TABLES),
+    multiple=True,
+    help="A table to bring, repeatable [all]. Long/short and open interest are a file a day: slow.",
+)
 @click.option("--from", "start", required=True, help="First day (UTC), like 2023-01-01.")
-@click.option("--to", "end", help="The day after the last one [today].")
+@click.option("--to", "end", help="The moment after the last one [now].")
+@click.option("--no-tail", is_flag=True, help="Only what the archive has: ask the venue for nothing.")
 @corrections_option
 @as_json_option
-@click.pass_obj
+@click.pass_context
 def pull(
-    settings: Settings,
+    ctx: click.Context,
     symbol: str | None,
-    interval: str,
+    intervals: tuple[str, ...],
+    only: tuple[str, ...],
     start: str,
     end: str | None,
+    no_tail: bool,
     accept_corrections: bool,
     as_json: bool,
 ) -> None:
-    """Candles and funding from the exchange's public archive; run it again to go on or to bring the rest."""
-    from acmf_cli.progress import ProgressBars
-    from acmf_core.collect.pull import pull_candles, pull_funding
-    from acmf_core.execution.clock import SystemClock
-    from acmf_core.lake.merging import as_stamp
+    """Candles, funding, ratios, sentiment, macro of one symbol; run it again to go on or to bring the rest.
 
+    Whole days come from the exchange's public archive, what it does not have (yet) from the venue's REST
+    interface. What the lake has is not asked for again. A series that fails does not stop the others.
+    """
+    from acmf_cli.progress import ProgressBars
+    from acmf_core.collect.backfill import Backfill
+    from acmf_core.execution.clock import SystemClock
+
+    settings: Settings = ctx.obj
     lake = open_lake(settings)
     symbol = symbol or settings.config.market.symbol
-    today = as_stamp(SystemClock().now()).floor("D")
-    first, last = as_stamp(start), min(as_stamp(end), today) if end else today
-    if first.floor("D") >= last.floor("D"):
-        raise click.UsageError(f"--from {start} leaves no whole day before {last:%Y-%m-%d}")
+    now = SystemClock().now()
+    first, last = _window(start, end, now)
+    outcomes: list[Outcome] = []
     with _archive(settings) as archive, ProgressBars(quiet=as_json) as bars:
-        candles = pull_candles(
+        backfill = Backfill(
             lake,
             archive,
+            settings.config,
             symbol,
             first,
             last,
-            interval,
+            now=now,
+            tail=not no_tail,
             accept_corrections=accept_corrections,
             progress=bars.report,
         )
-        funding = pull_funding(
-            lake,
-            archive,
-            symbol,
-            first,
-            last,
-            accept_corrections=accept_corrections,
-            progress=bars.report,
-        )
+        outcomes += backfill.run(only or TABLES, intervals)
     if as_json:
-        tables = {"candles": report.pull_json(candles), "funding": report.pull_json(funding)}
-        click.echo(json.dumps({"lake": lake.uri, "symbol": symbol, "interval": interval} | tables))
+        head = {"lake": lake.uri, "symbol": symbol, "from": report.iso(first), "to": report.iso(last)}
+        click.echo(json.dumps(head | report.pull_json(outcomes)))
     else:
-        report.show_pull(symbol, candles, funding)
-    raise_conflict(candles.merged)
-    raise_conflict(funding.merged)
-    _raise_damaged(symbol, candles)
+        report.show_pull(symbol, outcomes)
+    ctx.exit(_say_failures(outcomes))
 
 
-def _archive(settings: Settings) -> Any:
+def _window(start: str, end: str | None, now: int) -> "tuple[pd.Timestamp, pd.Timestamp]":
+    from acmf_core.lake.merging import as_stamp
+
+    moment = as_stamp(now)
+    first, last = as_stamp(start).floor("D"), min(as_stamp(end), moment) if end else moment
+    if first >= last:
+        raise click.UsageError(f"--from {start} is not before {report.when(last)} UTC")
+    return first, last
+
+
+def _archive(settings: Settings) -> "Archive":
     from acmf_core.collect.archive import Archive
 
     sources = settings.config.sources
@@ -92,12 +114,15 @@ def _archive(settings: Settings) -> Any:
     )
 
 
-def _raise_damaged(symbol: str, candles: "PullReport") -> None:
-    from acmf_core.errors import VenueUnavailable
-
-    if candles.damaged and candles.missing:
-        raise VenueUnavailable(
-            f"{candles.missing} bar(s) of {symbol} are missing because {len(candles.damaged)} file(s) of the "
-            f"archive are damaged ({report.some(candles.damaged)})",
-            "try again later, or bring those days with acmf data import FILE",
-        )
+def _say_failures(outcomes: "Sequence[Outcome]") -> int:
+    """One line a reason, with the series it stopped; the exit code."""
+    reasons: dict[str, list[str]] = {}
+    errors: list[AcmfError] = []
+    for outcome in outcomes:
+        for error in (outcome.error, outcome.report.merged.conflict()):
+            if error is not None:
+                reasons.setdefault(str(error), []).append(outcome.name)
+                errors.append(error)
+    for reason, names in reasons.items():
+        click.echo(f"acmf: {', '.join(names)}: {' '.join(reason.split())}", err=True)
+    return max((error.exit_code for error in errors), default=0)

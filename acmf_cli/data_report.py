@@ -1,5 +1,6 @@
 """How `acmf data` shows what it did: lines and tables for a person, plain values for --json."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +9,9 @@ import click
 if TYPE_CHECKING:
     import pandas as pd
 
+    from acmf_core.collect.backfill import Outcome
     from acmf_core.collect.intake import ImportReport
-    from acmf_core.collect.pull import PullReport
     from acmf_core.lake import Lake, MergeReport
-    from acmf_core.lake.quality import Quality
 
 
 def show_import(report: "ImportReport", file: Path, symbol: str, lake: "Lake") -> None:
@@ -38,39 +38,43 @@ def _changes(merged: "MergeReport") -> str:
     return f"{said}, {merged.unchanged:,} unchanged (version {merged.version})"
 
 
-def show_pull(symbol: str, candles: "PullReport", funding: "PullReport") -> None:
-    """What came from the archive, and what it does not have."""
-    for name, report in (("candles", candles), ("funding", funding)):
-        if not (report.files or report.absent or report.damaged):
-            click.echo(f"{symbol} {name}: nothing to fetch, the lake has it all")
-        else:
-            click.echo(f"{symbol} {name}: {report.files} file(s); {_changes(report.merged)}")
-        if report.absent:
-            click.echo(f"note: the archive does not have {some(report.absent)}")
-        if report.damaged:
-            click.echo(f"note: damaged in the archive: {some(report.damaged)}")
-    if candles.missing:
-        click.echo(f"note: {candles.missing} bar(s) are missing in between; acmf data check names them")
-
-
-def show_check(results: list["Quality"], bridged: int) -> None:
-    """One verdict a series, and a table of its findings."""
-    if bridged:
-        click.echo(f"bridged: {bridged:,} flat bars now stand in for outages")
-    for quality in results:
-        verdict = "ok" if quality.ok else "NOT OK"
-        span = f"{when(quality.first)} to {when(quality.last)} UTC"
-        click.echo(f"{quality.symbol} {quality.interval}: {quality.rows:,} rows, {span}: {verdict}")
-        rows = [
-            [f["severity"], f"{f['count']:,}", f["finding"], when(f["first"]), f["detail"]]
-            for f in plain_rows(quality.findings)
+def show_pull(symbol: str, outcomes: "Sequence[Outcome]") -> None:
+    """One line a series: what came, what the lake holds of the window, what is still missing."""
+    rows = [
+        [
+            outcome.name,
+            f"{outcome.report.files:,}",
+            f"{outcome.report.merged.inserted:,}",
+            when(outcome.first) if outcome.first is not None else "-",
+            when(outcome.last) if outcome.last is not None else "-",
+            f"{outcome.report.missing:,}",
+            _pull_note(outcome),
         ]
-        if rows:
-            table(["severity", "count", "finding", "first", "detail"], rows, right={1})
-    if not all(quality.ok for quality in results):
-        click.echo(
-            "acmf data pull brings missing bars, acmf data check --bridge fills what the venue never had"
-        )
+        for outcome in outcomes
+    ]
+    click.echo(f"{symbol}")
+    table(["series", "files", "new rows", "first", "last", "missing", "note"], rows, right={1, 2, 5})
+
+
+def _pull_note(outcome: "Outcome") -> str:
+    """What a person should know of one series, in a few words."""
+    brought, merged = outcome.report, outcome.report.merged
+    notes = ["FAILED" if outcome.first is None else "INCOMPLETE"] if outcome.error is not None else []
+    if merged.conflicting_rows:
+        notes.append(f"{merged.conflicting_rows:,} conflicting, kept out")
+    if merged.corrected:
+        notes.append(f"{merged.corrected:,} corrected")
+    if merged.filled:
+        notes.append(f"{merged.filled:,} filled in")
+    if brought.notes:
+        notes.append(some(brought.notes))
+    if brought.damaged:
+        notes.append(f"damaged: {some(brought.damaged)}")
+    if brought.absent and (brought.missing or outcome.first is None or outcome.interval == "5m"):
+        notes.append(f"not in the archive: {some(brought.absent)}")
+    if not notes and not merged.changed:
+        notes.append("nothing new")
+    return "; ".join(notes)
 
 
 def table(head: list[str], rows: list[list[str]], right: set[int]) -> None:
@@ -90,21 +94,34 @@ def import_json(report: "ImportReport", file: Path) -> dict[str, Any]:
         "file": str(file),
         "rows": report.rows,
         "bridged": report.bridged,
-        "first": _iso(report.first),
-        "last": _iso(report.last),
+        "first": iso(report.first),
+        "last": iso(report.last),
         "mapping": report.mapping,
         "notes": list(report.notes),
     } | _merge_json(report.merged)
 
 
-def pull_json(report: "PullReport") -> dict[str, Any]:
-    """A pull of one table as plain values."""
+def pull_json(outcomes: "Sequence[Outcome]") -> dict[str, Any]:
+    """A pull as plain values."""
     return {
-        "files": report.files,
-        "absent": list(report.absent),
-        "damaged": list(report.damaged),
-        "missing": report.missing,
-    } | _merge_json(report.merged)
+        "ok": all(o.error is None and not o.report.merged.conflicting_rows for o in outcomes),
+        "series": [
+            {
+                "series": outcome.name,
+                "interval": outcome.interval,
+                "files": outcome.report.files,
+                "first": iso(outcome.first),
+                "last": iso(outcome.last),
+                "missing": outcome.report.missing,
+                "absent": list(outcome.report.absent),
+                "damaged": list(outcome.report.damaged),
+                "notes": list(outcome.report.notes),
+                "error": None if outcome.error is None else str(outcome.error),
+            }
+            | _merge_json(outcome.report.merged)
+            for outcome in outcomes
+        ],
+    }
 
 
 def _merge_json(merged: "MergeReport") -> dict[str, Any]:
@@ -119,26 +136,13 @@ def _merge_json(merged: "MergeReport") -> dict[str, Any]:
     }
 
 
-def quality_json(quality: "Quality") -> dict[str, Any]:
-    """A check of one series as plain values."""
-    return {
-        "symbol": quality.symbol,
-        "interval": quality.interval,
-        "rows": quality.rows,
-        "first": _iso(quality.first),
-        "last": _iso(quality.last),
-        "ok": quality.ok,
-        "findings": records(quality.findings),
-    }
-
-
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
     """Rows as plain JSON values; stamps as ISO text."""
     import pandas as pd
 
     return [
         {
-            name: _iso(value)
+            name: iso(value)
             if isinstance(value, pd.Timestamp)
             else getattr(value, "item", lambda v=value: v)()
             for name, value in row.items()
@@ -163,5 +167,6 @@ def when(stamp: Any) -> str:
     return f"{stamp:%Y-%m-%d %H:%M}"
 
 
-def _iso(stamp: Any) -> str:
-    return f"{stamp:%Y-%m-%dT%H:%M:%SZ}"
+def iso(stamp: Any) -> str | None:
+    """Seconds, UTC, for a script; None of nothing."""
+    return None if stamp is None else f"{stamp:%Y-%m-%dT%H:%M:%SZ}"

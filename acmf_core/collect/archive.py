@@ -120,6 +120,10 @@ class _WrongChecksum(_Transient):
     """The body arrived whole and still differs."""
 
 
+class _NoConnection(_Transient):
+    """Nobody answers at that address: no other file will come either."""
+
+
 class Archive:
     """A polite client of the archive: few connections, retries with jittered backoff, Retry-After honoured.
 
@@ -163,6 +167,7 @@ class Archive:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._slots = asyncio.Semaphore(connections)
+        self._refusal: VenueUnavailable | None = None  # a word that holds for every file
         self._resume_at = 0.0  # of the loop's clock: before it the server wants no request
         try:
             self._client = httpx.AsyncClient(
@@ -198,6 +203,8 @@ class Archive:
 
         Raises
         ------
+        VenueUnavailable
+            The archive has refused, or was out of reach, before: no file is worth another try.
         ConfigError
             Another pull uses the cache.
         OSError
@@ -206,6 +213,8 @@ class Archive:
         wanted = list(files)
         if not wanted:
             return Batch(())
+        if self._refusal is not None:
+            raise self._refusal
         loop = self._running()
         return Batch([asyncio.run_coroutine_threadsafe(self._fetch_one(file), loop) for file in wanted])
 
@@ -269,10 +278,13 @@ class Archive:
         except _WrongChecksum:
             return Fetched(file, None, "bad checksum")
         except _Transient as error:
-            raise VenueUnavailable(
+            failure = VenueUnavailable(
                 f"the archive at {self.base_url} failed {_ATTEMPTS} times for {file.name}: {error}",
                 f"check the network and sources.archive_base_url, then {_GO_ON}",
-            ) from None
+            )
+            if isinstance(error, _NoConnection):
+                self._refusal = failure
+            raise failure from None
 
     def _retrying(self) -> tenacity.AsyncRetrying:
         return tenacity.AsyncRetrying(
@@ -290,6 +302,8 @@ class Archive:
                 return await self._verified(file)
         except TimeoutError:
             raise _Transient(f"not whole after {_WHOLE_FILE * self._timeout_s:g} s") from None
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _NoConnection(f"{type(error).__name__}: {error}".removesuffix(": ")) from error
         except httpx.RequestError as error:
             raise _Transient(f"{type(error).__name__}: {error}".removesuffix(": ")) from error
 
@@ -354,20 +368,22 @@ class Archive:
         if answer.is_success or status == httpx.codes.NOT_FOUND:
             return status != httpx.codes.NOT_FOUND
         if status in _REFUSED:
-            raise VenueUnavailable(
+            self._refusal = VenueUnavailable(
                 f"the archive at {self.base_url} refuses this address or region (HTTP {status})",
                 "go through another network or a mirror (sources.archive_base_url), or acmf data import FILE",
             )
+            raise self._refusal
         if status in {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}:
             self._rest(_seconds_asked(answer), status)
         raise _Transient(f"HTTP {status}")
 
     def _rest(self, seconds: float, status: int) -> None:
         if seconds > _LONGEST_WAIT_S:
-            raise VenueUnavailable(
+            self._refusal = VenueUnavailable(
                 f"the archive at {self.base_url} asks to come back in {seconds:.0f} s (HTTP {status})",
                 f"wait that long, then {_GO_ON}",
             )
+            raise self._refusal
         self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + seconds)
 
 

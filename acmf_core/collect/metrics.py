@@ -83,7 +83,7 @@ def pull_metrics(
     OSError
         Cache or lake cannot be written.
     """
-    days = _days_not_held(lake, symbol, start.floor("D"), end.floor("D"))
+    days = _days(lake, symbol, start.floor("D"), end.floor("D"), again=accept_corrections)
     files = [ArchiveFile("metrics", symbol, f"{day:%Y-%m-%d}") for day in days]
     lots = [files[i : i + _DAYS_A_LOT] for i in range(0, len(files), _DAYS_A_LOT)]
     counted = Counted(f"{symbol} metrics", len(files) + len(lots), progress)
@@ -184,14 +184,18 @@ def _readable(fetched: Iterable[Fetched], bad: list[str]) -> Iterable[MetricsDay
             bad.append(one.file.name)
 
 
-def _days_not_held(lake: Lake, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> list[pd.Timestamp]:
-    """Days without a row strictly inside them (midnight may come from the day before's file)."""
-    days = pd.date_range(start, end, freq="D", inclusive="left", unit="us")
+def _days(
+    lake: Lake, symbol: str, start: pd.Timestamp, end: pd.Timestamp, *, again: bool
+) -> list[pd.Timestamp]:
+    """Days without a row strictly inside them (midnight may come from the day before's file), or all."""
+    days = list(pd.date_range(start, end, freq="D", inclusive="left", unit="us"))
+    if again:
+        return days
     held = lake.read(
         "open_interest", symbol=symbol, interval=INTERVAL, start=start, end=end, columns=["event_time"]
     )["event_time"]
-    inside = held[held != held.dt.floor("D")].dt.floor("D").unique()
-    return [day for day in days if day not in set(inside)]
+    inside = set(held[held != held.dt.floor("D")].dt.floor("D").unique())
+    return [day for day in days if day not in inside]
 
 
 def _no_times() -> "pd.Series[pd.Timestamp]":

@@ -75,7 +75,7 @@ def pull_candles(
     start, end : Timestamp (UTC)
         Floored to days.
     accept_corrections : bool
-        Take values that differ from stored ones.
+        Take values that differ from stored ones; days that the lake has are asked for again.
     progress : callable(stage, done, total), optional
         After every file and every commit.
     chunk_rows : int
@@ -93,7 +93,8 @@ def pull_candles(
         Cache or lake cannot be written.
     """
     start, end = start.floor("D"), end.floor("D")
-    plan = _Plan.of(lake, symbol, interval, list(chunks_of(start, end, interval, chunk_rows)))
+    chunks = list(chunks_of(start, end, interval, chunk_rows))
+    plan = _Plan.of(lake, symbol, interval, chunks, again=accept_corrections)
     counted = Counted(f"{symbol} {interval}", plan.files + len(plan.lots), progress)
     merged: list[MergeReport] = []
     fetched: list[Fetched] = []
@@ -150,7 +151,8 @@ def pull_funding(
     files = [
         ArchiveFile("fundingRate", symbol, f"{month:%Y-%m}")
         for month in months
-        if not _funding_complete(lake, symbol, max(month, start), min(month + pd.offsets.MonthBegin(1), end))
+        if accept_corrections
+        or not _funding_complete(lake, symbol, max(month, start), min(month + pd.offsets.MonthBegin(1), end))
     ]
     counted = Counted(f"{symbol} funding", len(files) + 1, progress)
     fetched = archive.fetch(files, counted.step)
@@ -218,13 +220,19 @@ class _Plan:
 
     @classmethod
     def of(
-        cls, lake: Lake, symbol: str, interval: str, chunks: Sequence[tuple[pd.Timestamp, pd.Timestamp]]
+        cls,
+        lake: Lake,
+        symbol: str,
+        interval: str,
+        chunks: Sequence[tuple[pd.Timestamp, pd.Timestamp]],
+        *,
+        again: bool,
     ) -> "_Plan":
         lots, all_days, known = [], [], None
         for since, until in chunks:
             times = stored_times(lake, symbol, interval, since, until)
             known = times[0] if known is None and len(times) else known
-            days = _incomplete_days(times, since, until, interval)
+            days = _incomplete_days(times[:0] if again else times, since, until, interval)
             if days:
                 lots.append(_monthly(days, symbol, interval))
                 all_days.append(days)

@@ -77,7 +77,7 @@ def test_a_pull_gives_exactly_the_archives_bars_and_the_second_changes_nothing(
         stored = lake.read("funding")
         assert stored["funding_rate"].tolist() == truth[1]["funding_rate"].tolist()
         assert stored["event_time"].tolist() == truth[1]["event_time"].tolist()  # jitter floored away
-        assert lake.read("candles")["trades"].tolist() == [9] * len(truth[0])
+        assert lake.read("candles")["trades"].tolist() == [100] * len(truth[0])
 
         before = lake.versions()
         server.requests.clear()

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from archive_server import ArchiveServer
 from lake_rows import bars
 
 from acmf_cli.main import main
-from acmf_core.collect.synthetic import synthetic_market
 
 Run = Callable[..., str]
 
@@ -83,33 +81,3 @@ def test_an_import_bridges_outages_when_told(run: Run) -> None:
         "import", "bars.csv", "--allow-short"
     )  # the real bars came after all
     assert "bridged" not in run("check")
-
-
-def test_a_pull_fills_the_lake_and_again_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    market = synthetic_market(40 * 96, 3, start="2023-05-10")
-    pull = ("pull", "--symbol", "BTC/USDT", "--from", "2023-05-10", "--to", "2023-06-19")
-    with ArchiveServer(market.candles.reset_index(), market.funding) as server:
-        monkeypatch.setenv("ACMF__SOURCES__ARCHIVE_BASE_URL", f'"{server.url}"')
-        first = json.loads(run(*pull, "--json"))
-        assert (first["candles"]["inserted"], first["candles"]["missing"]) == (3_840, 0)
-        assert first["funding"]["inserted"] == 120
-        out = run(*pull)
-        assert "BTCUSDT candles: nothing to fetch, the lake has it all" in out
-        assert "BTCUSDT funding: nothing to fetch, the lake has it all" in out
-    assert not Path("state/archive").exists()
-
-
-def test_a_pull_with_damaged_files_keeps_the_rest_and_says_so(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    market = synthetic_market(10 * 96, 3, start="2023-05-10")
-    monkeypatch.setattr("acmf_core.collect.archive.BACKOFF_S", 0.001)
-    with ArchiveServer(market.candles.reset_index(), month_without={"2023-05-12"}) as server:
-        monkeypatch.setenv("ACMF__SOURCES__ARCHIVE_BASE_URL", f'"{server.url}"')
-        server.faults["15m-2023-05-12.zip"] = ["corrupt"] * 9
-        with pytest.raises(SystemExit) as left:
-            main(["data", "pull", "--from", "2023-05-10", "--to", "2023-05-20"])
-    assert left.value.code == 3
-    captured = capsys.readouterr()
-    assert "864 new" in captured.out
-    assert "96 bar(s) of BTCUSDT are missing because 1 file(s) of the archive are damaged" in captured.err
