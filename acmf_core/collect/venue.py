@@ -207,7 +207,7 @@ class Venue:
         )
         if start is None:
             return read(await self._call(call, asked, wanted))
-        frames: list[pd.DataFrame] = []
+        frames = [read([])]  # a start in the future has no window
         for first in range(start, now + 1, limit * step_us):
             window = {"startTime": -(-first // 1_000), "endTime": (first + limit * step_us) // 1_000 - 1}
             frames.append(read(await self._call(call, asked, wanted | window)))

@@ -140,6 +140,9 @@ async def test_long_short_is_asked_in_windows_and_known_when_received(
     assert (rows["available_at"] == pd.Timestamp(NOW, unit="us", tz="UTC")).all()
     assert (rows["interval"] == "15m").all()
     conform(table("long_short"), rows)
+    none = await venue.long_short("BTCUSDT", now=NOW, start=NOW + 1)
+    assert none.empty
+    conform(table("long_short"), none)
     newest = await venue.long_short("BTCUSDT", now=NOW, limit=3)
     assert newest["long_short_ratio"].tolist() == rows["long_short_ratio"].tolist()[-3:]
 
