@@ -93,7 +93,7 @@ class FeedServer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """One page."""
         self.requests.append(request.path)
-        page = self.pages.get(request.path, Page(b"no such page", 404))
+        page = self.pages.get(request.path.partition("?")[0], Page(b"no such page", 404))
         if page.stall_s and self._closed.wait(page.stall_s):
             return
         try:

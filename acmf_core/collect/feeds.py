@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from xml.parsers import expat
 
 import httpx
 
@@ -24,6 +25,10 @@ MAX_REDIRECTS: Final = 3
 FUTURE_SLACK_US: Final = 600_000_000  # a clock ten minutes ahead is forgiven, a date of tomorrow is not
 _SCHEMES: Final = ("http", "https")
 _MAX_ENTRIES: Final = 2_000
+_MAX_ELEMENTS: Final = 50_000
+_MAX_DEPTH: Final = 60
+_MAX_ATTRIBUTES: Final = 60
+_FIELDS: Final = ("title", "published_parsed", "updated_parsed")
 _GZIP: Final = 31  # zlib's word for "expect a gzip header"
 
 
@@ -63,7 +68,7 @@ async def _feed(url: str, config: NewsConfig, now: int, timeout_s: float) -> lis
     try:
         async with asyncio.timeout(timeout_s):
             body = await _fetch(url, timeout_s)
-            # In a thread: a hostile body of full size takes seconds to be refused.
+            # In a thread: a body of full size takes seconds.
             entries = await asyncio.to_thread(_entries, body)
     except TimeoutError:
         return f"{host} did not answer within {timeout_s:g} s"
@@ -135,31 +140,62 @@ def _unpacked(raw: bytes) -> bytes:
 
 def _entries(body: bytes) -> Sequence[Any]:
     """The entries of a feed as feedparser reads them; VenueUnavailable where it is none."""
+    _check_xml(body)
     import feedparser
 
-    if b"<!entity" in body.replace(b"\0", b"").lower():
-        raise VenueUnavailable("declares XML entities, which no feed needs")
     # BytesIO: bytes that are a path would be opened as a file, text that is an address would be fetched.
     parsed = feedparser.parse(io.BytesIO(body), sanitize_html=False, resolve_relative_uris=False)
     entries: Sequence[Any] = parsed.entries[:_MAX_ENTRIES]
-    if not parsed.version and not entries:
+    if not entries and not parsed.get("version"):
         raise VenueUnavailable("sent no feed")
     return entries
 
 
+def _check_xml(body: bytes) -> None:
+    """Refuse what is not plain, well-formed XML of a sane shape.
+
+    feedparser would try to make sense of it all the same, in Python, for as long as it takes; and a feed
+    needs no entities, which can grow a few bytes to gigabytes or name files of ours.
+    """
+    parser = expat.ParserCreate(namespace_separator=" ")
+    open_elements, elements = 0, 0
+
+    def started(name: str, attributes: dict[str, str]) -> None:
+        nonlocal open_elements, elements
+        open_elements, elements = open_elements + 1, elements + 1
+        if open_elements > _MAX_DEPTH or elements > _MAX_ELEMENTS or len(attributes) > _MAX_ATTRIBUTES:
+            raise VenueUnavailable("sent XML of a shape that no feed has")
+
+    def ended(name: str) -> None:
+        nonlocal open_elements
+        open_elements -= 1
+
+    def declared(*declaration: Any) -> None:
+        raise VenueUnavailable("declares XML entities, which no feed needs")
+
+    parser.StartElementHandler, parser.EndElementHandler = started, ended
+    parser.EntityDeclHandler = declared
+    try:
+        parser.Parse(body, True)
+    except (expat.ExpatError, ValueError, LookupError):
+        raise VenueUnavailable("sent no well-formed XML") from None
+
+
 def _headline(entry: Any, max_chars: int, now: int) -> Headline | None:
     """A title and its time; None where either is missing, nothing is left of it, or it is of the future."""
-    title, stamp = entry.get("title"), entry.get("published_parsed") or entry.get("updated_parsed")
+    # dict.get: feedparser's own would give one time for the other, with a warning.
+    title, published, updated = (dict.get(entry, name) for name in _FIELDS)
+    stamp = published or updated
     if not isinstance(title, str) or not isinstance(stamp, time.struct_time):
         return None
     title = clean(title, max_chars)
     try:
-        published = calendar.timegm(stamp) * 1_000_000
+        moment = calendar.timegm(stamp) * 1_000_000
     except (ValueError, OverflowError):
         return None
-    if published > now + FUTURE_SLACK_US or not any(c.isalnum() for c in title):
+    if moment > now + FUTURE_SLACK_US or not any(c.isalnum() for c in title):
         return None
-    return Headline(title, min(published, now))
+    return Headline(title, min(moment, now))
 
 
 def _chosen(found: list[list[Headline]], limit: int) -> list[Headline]:
