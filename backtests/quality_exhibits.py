@@ -25,7 +25,7 @@ from acmf_core.lake.slow_quality import SlowSurvey
 from backtests import figures
 from backtests.canvas import Picture, picture
 from backtests.palette import LIGHT, Palette
-from backtests.typography import MINUS, number, percent
+from backtests.typography import MINUS, SPACE, number, percent, typeset
 
 Draw = Callable[[Axes, bool, Palette], None]
 
@@ -176,6 +176,10 @@ def draw_moves(survey: CandleSurvey, axes: Axes, wide: bool, colours: Palette) -
 
 def draw_agreement(agreements: Sequence[Agreement], axes: Axes, wide: bool, colours: Palette) -> None:
     """A row a pair of timeframes: where candles were compared, and where they differ."""
+    if not agreements:
+        axes.set_axis_off()
+        axes.text(0.0, 0.5, "There is no second timeframe to compare with.", va="center", color=colours.muted)
+        return
     places = np.arange(len(agreements))[::-1]
     for place, found in zip(places, agreements, strict=True):
         index = pd.DatetimeIndex(found.days.index)
@@ -257,10 +261,10 @@ def _runs(days: pd.DatetimeIndex) -> list[tuple[float, float]]:
 
 def calendar(survey: CandleSurvey) -> Picture:
     """Every day of a series: whole, with bars missing, with stand-ins, with bars that saw no trade."""
-    days, word = survey.days, f"{survey.quality.symbol} {survey.quality.interval}"
-    missing, bridged = int(days["missing"].sum()), int(days["bridged"].sum())
+    word = f"{survey.quality.symbol} {survey.quality.interval}"
+    missing, bridged, zero = (number(survey.days[name].sum()) for name in ("missing", "bridged", "zero"))
     alt = f"Calendar of {word}: {missing} bars missing, {bridged} stand-ins"
-    title = f"{number(missing)} bars missing (red), {number(bridged)} bridged (ochre), none traded (violet)"
+    title = f"{missing} bars missing (red), {bridged} bridged (ochre), {zero} without volume (violet)"
     return _shown(calendar_height(survey) / 72 + 0.5, alt, title, partial(draw_calendar, survey))
 
 
@@ -318,10 +322,10 @@ def finding_table(audit: Audit) -> Styler:
     rows = [
         {
             "series": f"{quality.symbol} {quality.interval}",
-            "finding": row["finding"],
+            "finding": typeset(row["finding"]),
             "severity": row["severity"],
-            "first": f"{row['first']:%Y-%m-%d %H:%M}",
-            "detail": row["detail"],
+            "first": f"{row['first']:%Y-%m-%d %H:%M}".replace(" ", SPACE),
+            "detail": typeset(row["detail"]),
             "count": number(row["count"]),
         }
         for quality in audit.qualities

@@ -108,7 +108,7 @@ def data_figures(audit: Audit) -> dict[str, Any]:
 def data_conclusions(audit: Audit) -> Sentences:
     """What an audit says, for the end of a notebook."""
     word, first = verdict(audit), audit.main
-    sentences = [f"{word.headline}. {word.answer}"]
+    sentences = [f"{word.headline}: {word.answer.partition('. ')[2]}"]
     found = data_figures(audit)
     days = int((first.days["missing"] > 0).sum())
     if found["missing_bars"]:
@@ -128,17 +128,11 @@ def data_conclusions(audit: Audit) -> Sentences:
         sentences.append(f"Of {number(found['candles_compared'])} longer candles that were compared, {told}.")
     else:
         sentences.append("There was no second timeframe to compare with.")
-    sentences += [_covered(name, survey.covered) for name, survey in audit.slow.items()]
-    return Sentences(tuple(sentence for sentence in sentences if sentence))
-
-
-def _covered(name: str, covered: pd.Series) -> str:
-    share = float(covered.mean())
-    return (
-        ""
-        if pd.isna(share)
-        else f"{_capital(name.replace('_', ' '))} was known at {percent(share)} of closes."
-    )
+    shares = {name.replace("_", " "): float(survey.covered.mean()) for name, survey in audit.slow.items()}
+    told = ", ".join(f"{name} at {percent(share)}" for name, share in shares.items() if not pd.isna(share))
+    if told:
+        sentences.append(f"Share of closes at which a value young enough was known: {told}.")
+    return Sentences(tuple(sentences))
 
 
 def _rows(audit: Audit) -> list[tuple[Quality, Mapping[str, Any]]]:
@@ -171,7 +165,3 @@ def _remedy(audit: Audit) -> str:
 
 def _count(count: int, what: str) -> str:
     return f"{number(count)} {what}{'' if count == 1 else 's'}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
