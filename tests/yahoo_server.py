@@ -84,6 +84,7 @@ def chart(ticker: str, served: Chart, query: Mapping[str, str]) -> dict[str, Any
         meta |= {"regularMarketTime": served.traded_at, "regularMarketPrice": served.price}
     quote = dict.fromkeys(("open", "high", "low", "close"), closes)
     quote |= {"volume": [None if close is None else 0 for close in closes]}
-    indicators = {"quote": [quote], "adjclose": [{"adjclose": closes}]}
+    adjusted = [None if close is None else close * 0.98 for close in closes]  # as if it paid dividends
+    indicators = {"quote": [quote], "adjclose": [{"adjclose": adjusted}]}
     result = {"meta": meta, "timestamp": stamps, "indicators": indicators}
     return {"chart": {"result": [result], "error": None}}

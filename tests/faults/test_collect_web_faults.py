@@ -45,8 +45,20 @@ async def test_every_fault_ends_in_time_as_one_line(name: str, fault: str) -> No
             await asked.collect(0)
         assert perf_counter() - began < 3.0
     assert isinstance(error.value, VenueUnavailable) or (name, fault) == ("onchain", "403")
+    if fault == "huge":
+        assert "bytes" in str(error.value) or "file size" in str(error.value)
     assert "\n" not in str(error.value)
     assert 10 < len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize("name", SERVERS)
+async def test_a_redirect_leads_nowhere(name: str) -> None:
+    with FearGreedServer() as elsewhere, SERVERS[name]() as server:
+        server.always = Reply(b"", 302, headers={"Location": f"{elsewhere.url}/fng/"})
+        with pytest.raises(VenueUnavailable):
+            await source(name, server.url, 5.0).collect(0)
+        assert server.requests
+        assert elsewhere.requests == []
 
 
 @pytest.mark.parametrize("name", SERVERS)

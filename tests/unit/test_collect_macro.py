@@ -1,8 +1,11 @@
 """The macro closes through yfinance, from a service on loopback that speaks Yahoo's format."""
 
 import asyncio
+import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -22,6 +25,7 @@ from acmf_core.lake.merging import conform
 from acmf_core.lake.tables import TABLES
 from acmf_core.ports import Source
 
+ROOT = Path(__file__).resolve().parents[2]
 NEW_YORK = ZoneInfo("America/New_York")
 LEVELS = {"^VIX": 14.0, "DX-Y.NYB": 103.0, "^GSPC": 4_900.0, "GC=F": 2_050.0}
 WEEK = [date(2024, 3, 4 + i) for i in range(5)]  # Monday to Friday; clocks change on Sunday the 10th
@@ -108,11 +112,12 @@ async def test_nan_is_a_hole_and_a_day_of_holes_is_no_row() -> None:
 
 async def test_sunday_evenings_session_is_no_trading_day() -> None:
     sunday = date(2024, 3, 10)
-    served = charts(WEEK)
+    days = [*WEEK, NEXT_WEEK[0]]
+    served = charts(days)
     served["GC=F"] = Chart(dict(served["GC=F"].closes) | {sunday: 2_060.0})
     with YahooServer(charts=served) as server:
-        rows = await collect(server, at(NEXT_WEEK[0], 9))
-    assert rows["event_time"].dt.date.tolist() == WEEK
+        rows = await collect(server, at(NEXT_WEEK[1], 9))
+    assert rows["event_time"].dt.date.tolist() == days
 
 
 async def test_the_running_price_of_the_next_session_is_not_taken_for_a_close() -> None:
@@ -184,40 +189,65 @@ def test_history_is_cut_to_the_days_asked_for() -> None:
 
 def test_history_asks_again_and_does_not_remember_an_error() -> None:
     """yfinance keeps answers about the past for good, a server's error among them."""
-    with YahooServer(charts=charts(WEEK), faults=[Reply(b"<html>busy</html>", 503)]) as server:
+    with YahooServer(charts=charts(WEEK), faults=[Reply(b"<html>a page</html>")]) as server:
         server.fault_on = lambda path: "chart" in path
         now = at(NEXT_WEEK[0], 9).now()
         assert len(macro_history(config(server), 0, now, now)) == 5
 
 
-async def test_every_request_goes_to_the_base_url_and_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for variable in ("HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    with (
-        YahooServer(charts=charts(WEEK), crumb="Too Many Requests") as server,
-        caplog.at_level(logging.DEBUG),
-    ):
+async def test_every_request_goes_to_the_base_url() -> None:
+    with YahooServer(charts=charts(WEEK), crumb="Too Many Requests") as server:
         await collect(server, at(WEEK[-1], 19))
         hosts = {headers["Host"] for headers in server.headers}
         asked = {path.split("?")[0] for path in server.requests}
     assert hosts == {server.url.removeprefix("http://")}
     assert "/" in asked  # meant for fc.yahoo.com
     assert {f"/v8/finance/chart/{t.replace('^', '%5E')}" for t in LEVELS} < asked
-    assert os.listdir(tmp_path) == []  # noqa: PTH208
-    assert not [r for r in caplog.records if r.name == "yfinance" and r.levelno < logging.CRITICAL]
 
 
-def test_yfinance_is_left_as_it_was_found() -> None:
+PROGRAM = """
+import asyncio, sys
+from acmf_core.collect.macro import MacroSource
+from acmf_core.config import SourceConfig
+from fakes import FakeClock
+source = MacroSource(SourceConfig(base_url=sys.argv[1], timeout_s=20), FakeClock(int(sys.argv[2])))
+rows = asyncio.run(source.collect(0))
+asyncio.run(source.collect(0))
+print(len(rows))
+"""
+
+
+def test_a_process_that_asks_writes_no_file_and_says_nothing(tmp_path: Path) -> None:
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    paths = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "tests"))
+    with YahooServer(charts=charts(WEEK)) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, server.url, str(at(WEEK[-1], 19).now())],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": paths} | places,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.stdout, done.stderr) == ("5\n", "")
+    assert list(tmp_path.rglob("*")) == []
+
+
+async def test_an_error_is_told_in_yahoos_words_and_yfinance_left_as_it_was_found() -> None:
     import yfinance
 
     logger = logging.getLogger("yfinance")
-    before = (yfinance.config.debug.hide_exceptions, logger.level)
-    with YahooServer(charts={}) as server, pytest.raises(VenueUnavailable):
-        macro_history(config(server, attempts=1), 0, 1, at(WEEK[-1], 19).now())
-    assert (yfinance.config.debug.hide_exceptions, logger.level) == before
+    yfinance.config.debug.hide_exceptions = True
+    before = logger.level
+    refused = {"chart": {"result": None, "error": {"code": "Bad Request", "description": "we are closed"}}}
+    with YahooServer(charts=charts(WEEK)) as server:
+        source = MacroSource(config(server), at(WEEK[-1], 19))
+        await source.collect(0)  # the zones are known from now on
+        server.always = Reply(json.dumps(refused).encode())
+        with pytest.raises(VenueUnavailable, match=r"Yahoo Finance, \^VIX: .*we are closed"):
+            await source.collect(0)
+    assert yfinance.config.debug.hide_exceptions is True
+    assert logger.level == before
 
 
 def test_a_server_that_hangs_keeps_neither_the_answer_nor_the_shutdown_waiting() -> None:
