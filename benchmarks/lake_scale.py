@@ -3,8 +3,8 @@
 python -m benchmarks.lake_scale --symbols 20 --years 5 --interval 1m --folder FOLDER --page docs/lake_scale.md
 
 The bars are made up (`synthetic_archive`) and come the way real ones do: zips with checksums over HTTP,
-pulled by `pull_candles`. Peak memory is the kernel's word on the finished process (`ru_maxrss`), libraries
-included. Smaller --symbols and --years take seconds.
+pulled by `pull_candles`. Every step is a process of its own; peak memory is the kernel's word on it, with its
+libraries. Smaller --symbols and --years take seconds.
 """
 
 import json
@@ -49,7 +49,6 @@ ORDER: Final = (
     ("compact", "compact again: nothing to do"),
 )
 _LIBRARIES: Final = ("deltalake", "duckdb", "pyarrow", "pandas", "numpy", "numba")
-_MIB: Final = 1_024
 
 
 @dataclass(frozen=True)
@@ -88,19 +87,13 @@ def archive(plan: Plan) -> Iterator[Plan]:
 def measured(step: str, what: str, plan: Plan) -> Measured:
     """Run one step in a process of its own; its outcome and the most memory it ever had."""
     command = [sys.executable, "-m", "benchmarks.scale_steps", step, json.dumps(asdict(plan))]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    said = child.stdout.read()
-    child.stdout.close()
-    _, code, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(code)
-    if child.returncode:
-        raise click.ClickException(f"{step} failed with exit code {child.returncode}")
-    outcome = json.loads(said.splitlines()[-1])
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(f"{step} failed with exit code {done.returncode}")
+    outcome = json.loads(done.stdout.splitlines()[-1])
     figures = outcome.pop("figures")
     return Measured(
         what=what,
-        peak_mib=usage.ru_maxrss / _MIB,  # KiB on Linux
         files=len(list((Path(plan.folder) / "lake" / "candles").rglob("*.parquet"))),
         figures=figures,
         **outcome,

@@ -70,6 +70,7 @@ class Outcome:
     rows: int = 0
     seconds: float = 0.0
     joining_s: float = 0.0
+    peak_mib: float = 0.0
     figures: dict[str, Any] = field(default_factory=dict)
 
 
@@ -273,9 +274,24 @@ STEPS: Final[dict[str, Callable[[Plan], Outcome]]] = {
 }
 
 
+def peak_mib() -> float:
+    """The most memory that this process ever had.
+
+    Not `ru_maxrss` where it can be helped: Linux passes the parent's on to a child it starts.
+    """
+    status_file = Path("/proc/self/status")
+    if status_file.exists():
+        line = next(line for line in status_file.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1_024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+
+
 def main() -> None:
     """Do one step of a plan."""
     outcome = STEPS[sys.argv[1]](Plan(**json.loads(sys.argv[2])))
+    outcome.peak_mib = peak_mib()
     sys.stdout.write(f"{json.dumps(asdict(outcome))}\n")
 
 
