@@ -133,8 +133,12 @@ class MarketServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
         self._server.shutdown()
+        self.close()
+
+    def close(self) -> None:
+        """Give the port back; for a server that was never entered."""
+        self._stop.set()
         self._server.server_close()
 
     def fault(self, path: str, *faults: str) -> None:

@@ -220,10 +220,9 @@ class Venue:
 
         self._silence.respect(asked)
         if self._exchange is None:
-            self._exchange = self._open()
-        exchange = self._exchange
+            self._open()
         try:
-            return await getattr(exchange, name)(parameters)
+            return await getattr(self._exchange, name)(parameters)
         except RequestTimeout:
             raise VenueUnavailable(
                 f"{asked}: no answer within {self._timeout_s:g} s", answers.RETRY
@@ -233,14 +232,14 @@ class Venue:
         except RecursionError:
             raise answers.unusable(asked, "lists within lists without end") from None
 
-    def _open(self) -> Any:
+    def _open(self) -> None:
         exchange = self._class({"enableRateLimit": True, "timeout": int(1_000 * self._timeout_s)})
         if self._base:
             exchange.urls["api"] = _moved(exchange.urls["api"], self._base)
         self._session = open_session(exchange.cafile)
         exchange.own_session, exchange.session = False, self._session
         exchange.timeout_on_exit = 0  # a pause for sessions that ccxt closes itself
-        return exchange
+        self._exchange = exchange
 
 
 class _Klines:

@@ -217,7 +217,8 @@ async def test_no_request_leaves_loopback(venue: Venue, market: MarketServer) ->
 
 async def test_without_a_base_url_the_venues_own_hosts_are_asked() -> None:
     venue = Venue(ExchangeConfig())
-    exchange = venue._open()
+    venue._open()
+    exchange = venue._exchange
     urls = exchange.urls["api"]
     assert urls["fapiPublic"] == "https://fapi.binance.com/fapi/v1"
     assert urls["fapiData"] == "https://fapi.binance.com/futures/data"
@@ -250,6 +251,19 @@ async def test_real_bars_with_all_columns_come_back_to_the_bit(real_data: Path) 
     bars = pd.read_parquet(real_data / "BTCUSDT_spot_15m_20201002_20210102_with_taker.parquet").tail(3_000)
     rows = await _served(bars, 1_000)
     _same_to_the_bit(rows, bars, (*OHLCV, "quote_volume", "trades", "taker_buy_volume"))
+
+
+async def test_two_years_of_real_payments_come_back_to_the_bit(real_data: Path) -> None:
+    paid = pd.read_parquet(real_data / "BTCUSDT_perp_funding_8h_2023_2024.parquet")
+    paid = paid.rename(columns={"funding_time": "event_time"})
+    now = int(paid["event_time"].iloc[-1].timestamp()) * 1_000_000 + 1_000_000
+    with MarketServer(made_bars(AT, 2), funding=paid, now=now) as market:
+        venue = Venue(ExchangeConfig(base_url=market.url))
+        rows = await venue.funding("BTCUSDT", start=int(paid["event_time"].iloc[0].timestamp()) * 1_000_000)
+        await venue.aclose()
+    assert (rows["event_time"].array == paid["event_time"].dt.as_unit("us").array).all()
+    assert (rows["funding_rate"].to_numpy() == paid["funding_rate"].to_numpy()).all()
+    assert (rows["interval_hours"].iloc[1:] == 8).all()
 
 
 @pytest.mark.slow  # a polite client takes a quarter of a minute for seventy pages
