@@ -334,4 +334,4 @@ def finding_table(audit: Audit) -> Styler:
     columns = ["series", "finding", "severity", "first", "detail", "count"]
     table = pd.DataFrame(rows, columns=columns).sort_values("severity", kind="stable").reset_index(drop=True)
     note = f"{len(rows)} findings in {len(audit.qualities)} series." if rows else "No finding."
-    return quiet(table.style.hide(axis="index"), note, left=5)
+    return quiet(table.style.hide(axis="index").format(escape="html"), note, left=5)
