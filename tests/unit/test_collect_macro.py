@@ -189,6 +189,9 @@ def test_history_is_cut_to_the_days_asked_for() -> None:
 
 def test_history_asks_again_and_does_not_remember_an_error() -> None:
     """yfinance keeps answers about the past for good, a server's error among them."""
+    from yfinance.data import YfData
+
+    YfData.cache_get.cache_clear()  # of what other tests were answered
     with YahooServer(charts=charts(WEEK), faults=[Reply(b"<html>a page</html>")]) as server:
         server.fault_on = lambda path: "chart" in path
         now = at(NEXT_WEEK[0], 9).now()
