@@ -12,10 +12,10 @@ from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import MissingBars
 from acmf_core.features import SCHEMA, MarketData
 from acmf_core.lake import Lake
-from acmf_core.lake.lake import Stamp
 from acmf_core.lake.merging import as_stamp
 from acmf_core.lake.quality import gaps, interval_step, missing_bars
 from acmf_core.lake.tables import OHLCV
+from acmf_core.lake.windows import Stamp
 
 INTERVAL = "15m"
 

@@ -15,6 +15,7 @@ import pandas as pd
 from acmf_core.collect.columns import in_order, map_columns, numbers, plain, refuse_several_symbols, when
 from acmf_core.collect.filetypes import read_table
 from acmf_core.collect.stamps import to_utc
+from acmf_core.domain import DAY_US
 from acmf_core.errors import DataError
 from acmf_core.lake.tables import AVAILABLE
 
@@ -25,6 +26,7 @@ _TIME_NAMES: Final = (
 _KNOWN_NAMES: Final = ("availableat", "available", "knownat", "releasedat", "receivedat", "scoredat")
 _LONGEST_TEXT: Final = 10_000
 _INFINITE: Final = float("inf")
+_Convention = Callable[[pd.DatetimeIndex, pd.DataFrame], pd.DatetimeIndex]
 _ANY: Final = (-_INFINITE, _INFINITE)
 _NOT_NEGATIVE: Final = (0.0, _INFINITE)
 _RATIO: Final = (1e-6, 1e6)
@@ -44,12 +46,13 @@ class _Column:
 class _Layout:
     """One table as files have it.
 
-    known: event times (UTC) to when a row was known, where the file does not say; None where nobody can say.
+    known: event times (UTC) and values to when each row was known, where the file does not say; None where
+    nobody can say.
     daily: rows are of whole days. interval: the folder of the lake, where the table has one.
     """
 
     columns: Mapping[str, _Column]
-    known: Callable[[pd.DatetimeIndex], pd.DatetimeIndex] | None = None
+    known: _Convention | None = None
     said: str = ""
     daily: bool = False
     interval: str = ""
@@ -66,15 +69,17 @@ class ImportedRows:
     notes: tuple[str, ...]
 
 
-def _after(delay: pd.Timedelta) -> Callable[[pd.DatetimeIndex], pd.DatetimeIndex]:
-    return lambda times: times + delay
+def _after(delay: pd.Timedelta) -> _Convention:
+    return lambda times, _: times + delay
 
 
-def _after_the_us_close(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+def _after_the_us_close(times: pd.DatetimeIndex, rows: pd.DataFrame) -> pd.DatetimeIndex:
+    """18:00 New York; a day later where a close is missing: only then is it not merely late (ADR 084)."""
     from acmf_core.collect.macro import known_at
 
-    stamps = [known_at(day) for day in times.date]
-    return pd.DatetimeIndex(np.array(stamps, dtype="datetime64[us]")).tz_localize("UTC")
+    stamps = np.array([known_at(day) for day in times.date], dtype=np.int64)
+    stamps += np.where(rows.isna().any(axis=1), DAY_US, 0)
+    return pd.DatetimeIndex(stamps.view("datetime64[us]")).tz_localize("UTC")
 
 
 _FIVE_MINUTES: Final = _after(pd.Timedelta(minutes=5))
@@ -128,7 +133,7 @@ LAYOUTS: Final[Mapping[str, _Layout]] = {
     "macro": _Layout(
         {name: _Column(names, (1e-6, 1e9), True) for name, names in _MACRO_NAMES.items()},
         _after_the_us_close,
-        "18:00 New York of its day",
+        "18:00 New York of its day, a day later where a close is missing",
         daily=True,
         symbol=False,
         telling=frozenset(name for names in _MACRO_NAMES.values() for name in names),
@@ -196,7 +201,7 @@ def read_slow(path: str | Path, name: str, *, sort: bool = False) -> ImportedRow
     times, said = to_utc(frame[mapping["event_time"]], path.name)
     notes += said
     rows = _values(frame, layout, mapping, path.name)
-    rows[AVAILABLE], said = _known(frame, layout, mapping, pd.DatetimeIndex(times), path.name, name)
+    rows[AVAILABLE], said = _known(frame, rows, mapping, pd.DatetimeIndex(times), path.name, name)
     notes += said
     rows.index = pd.DatetimeIndex(times, name="event_time")
     rows, said = in_order(rows, path.name, sort)
@@ -260,13 +265,14 @@ def _values(frame: pd.DataFrame, layout: _Layout, mapping: Mapping[str, str], fi
 
 def _known(
     frame: pd.DataFrame,
-    layout: _Layout,
+    rows: pd.DataFrame,
     mapping: Mapping[str, str],
     times: pd.DatetimeIndex,
     file: str,
     name: str,
 ) -> tuple[pd.DatetimeIndex, list[str]]:
     """When each row was known, and how that was decided."""
+    layout = LAYOUTS[name]
     if layout.daily and (off := np.flatnonzero(times != times.floor("D"))).size:
         raise DataError(
             f"{file}: row {off[0] + 1} is of {times[off[0]]:%Y-%m-%d %H:%M:%S} UTC, {name} has whole days",
@@ -274,7 +280,7 @@ def _known(
         )
     if AVAILABLE not in mapping:
         assert layout.known is not None
-        return layout.known(times), [f"known: {layout.said} (the file has no available_at)"]
+        return layout.known(times, rows), [f"known: {layout.said} (the file has no available_at)"]
     column = mapping[AVAILABLE]
     stamps, said = to_utc(frame[column], f"{file}, {column}")
     known = pd.DatetimeIndex(stamps)

@@ -118,7 +118,7 @@ def test_a_file_that_holds_two_tables_asks_which(write: Write) -> None:
     ("name", "expected"),
     [
         ("fear_greed", ["2024-03-08 01:00", "2024-03-09 01:00", "2024-03-10 01:00", "2024-03-11 01:00"]),
-        ("macro", ["2024-03-08 23:00", "2024-03-09 23:00", "2024-03-10 22:00", "2024-03-11 22:00"]),
+        ("macro", ["2024-03-08 23:00", "2024-03-09 23:00", "2024-03-11 22:00", "2024-03-11 22:00"]),
         ("long_short", ["2024-03-08 00:05", "2024-03-08 00:10", "2024-03-08 00:15"]),
         ("open_interest", ["2024-03-08 00:05", "2024-03-08 00:10", "2024-03-08 00:15"]),
     ],
@@ -293,7 +293,7 @@ def test_the_recorded_index_and_closes_are_recognised_and_stored(run: Run, real_
     shown = run("import", real_data / "macro_daily_2014_2024.parquet")
     assert "2,769 rows of macro for every symbol, 2014-01-02 00:00 to 2024-12-31 00:00 UTC" in shown
     assert "note: close of each series taken, one row a day" in shown
-    assert "note: known: 18:00 New York of its day (the file has no available_at)" in shown
+    assert "note: known: 18:00 New York of its day, a day later where a close is missing (the" in shown
 
 
 @pytest.mark.parametrize(
