@@ -4,9 +4,10 @@ import math
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from acmf_core.domain import BAR_US
+from acmf_core.domain import BAR_US, BARS_PER_DAY
 from acmf_core.errors import DataError
 from acmf_core.features import SCHEMA
 from acmf_core.features.market import COLUMNS
@@ -15,6 +16,7 @@ from acmf_core.lake.merging import conform
 from acmf_core.lake.tables import AVAILABLE, table
 
 MAX_ROWS: Final = 10_000  # of one answer: more is no answer to what was asked
+DEFAULT_FUNDING_HOURS: Final = 8.0  # where no payment says its interval
 MAX_AGE_S: Final[dict[str, int]] = {
     source: max(int(f.parameters["max_age_s"]) for f in SCHEMA.features if f.source == source)
     for source in COLUMNS
@@ -56,50 +58,70 @@ class KnownRows:
     def __init__(self, source: str) -> None:
         self.source = source
         beside = ("interval_hours",) if source == "funding" else ()
-        self._columns = [*_TIMES, *COLUMNS[source], *beside]
-        self._rows: pd.DataFrame | None = None
+        self._columns = [*COLUMNS[source], *beside]
+        # Plain arrays, ascending by event time: pandas takes 20 ms to bring in one order book.
+        self._event = np.empty(0, np.int64)
+        self._available = np.empty(0, np.int64)
+        self._values = np.empty((0, len(self._columns)))
+
+    def __len__(self) -> int:
+        return len(self._event)
 
     def take(self, rows: pd.DataFrame) -> None:
         """Bring rows of the source's table in; a value that was empty is filled, none is changed."""
-        fresh = rows[self._columns].astype(dict.fromkeys(self._columns[2:], float))
-        if fresh.empty:
-            return
-        fresh = fresh.sort_values(["event_time", AVAILABLE]).drop_duplicates("event_time")
-        if self._rows is not None:
-            held = self._rows.set_index("event_time")
-            joined = held.combine_first(fresh.set_index("event_time"))
-            fresh = joined.rename_axis("event_time").reset_index()[self._columns]
-        fresh = fresh.sort_values([AVAILABLE, "event_time"], ignore_index=True)
+        event, available = (pd.DatetimeIndex(rows[name]).as_unit("us").asi8 for name in _TIMES)
+        values = rows[self._columns].to_numpy(np.float64, na_value=np.nan)
+        order = np.lexsort((available, event))
+        order = order[np.unique(event[order], return_index=True)[1]]
+        event, available, values = event[order], available[order], values[order]
+        place = np.searchsorted(self._event, event)
+        again = np.zeros(len(event), bool)
+        inside = place < len(self._event)
+        again[inside] = self._event[place[inside]] == event[inside]
+        held = self._values[place[again]]
+        self._values[place[again]] = np.where(np.isnan(held), values[again], held)
+        if not again.all():
+            self._event = np.concatenate([self._event, event[~again]])
+            self._available = np.concatenate([self._available, available[~again]])
+            self._values = np.concatenate([self._values, values[~again]])
+            self._keep(np.argsort(self._event, kind="stable"))
         if self.source == "funding":  # REST does not say the interval: it is the one last said
-            fresh["interval_hours"] = fresh["interval_hours"].ffill()
-        self._rows = fresh
+            hours = pd.Series(self._values[:, -1])
+            self._values[:, -1] = hours.ffill().to_numpy()
 
     def until(self, at: int) -> pd.DataFrame | None:
-        """The rows known at the close `at` (microseconds); None where there are none."""
-        if self._rows is None:
+        """The rows known at the close `at` (microseconds) as in `MarketData`; None where there are none."""
+        known = np.flatnonzero(self._available <= at)
+        if not len(known):
             return None
-        known = self._rows[self._rows[AVAILABLE] <= _stamp(at)]
-        return known if len(known) else None
+        known = known[np.lexsort((self._event[known], self._available[known]))]
+        frame = pd.DataFrame(self._values[known], columns=self._columns)
+        for name, stamps in zip(_TIMES, (self._event, self._available), strict=True):
+            frame[name] = pd.to_datetime(stamps[known], unit="us", utc=True).as_unit("us")
+        return frame
 
     def forget(self, at: int) -> None:
         """Drop what no close from `at` on can depend on; a day's closes before it may be met again."""
-        if self._rows is not None:
-            kept = needed(self.source, self._rows, at - 96 * BAR_US)
-            self._rows = self._rows[kept].reset_index(drop=True)
+        order = np.lexsort((self._event, self._available))
+        frame = pd.DataFrame(self._values[order], columns=self._columns)
+        frame[AVAILABLE] = pd.to_datetime(self._available[order], unit="us", utc=True)
+        kept = needed(self.source, frame, at - BARS_PER_DAY * BAR_US)
+        if not kept.all():
+            self._keep(np.sort(order[kept]))
 
     def age_s(self, at: int) -> float:
         """Seconds from when the newest row known at `at` became known; NaN where there is none."""
-        known = self.until(at)
-        return math.nan if known is None else (_stamp(at) - known[AVAILABLE].iloc[-1]).total_seconds()
+        known = self._available[self._available <= at]
+        return (at - int(known.max())) / 1e6 if len(known) else math.nan
 
     def payment_due(self, at: int) -> bool:
         """Whether a payment must have happened at `at` by the last one's interval (funding only)."""
-        if self._rows is None or self._rows.empty:
+        if not len(self._event):
             return False
-        last = self._rows.iloc[-1]
-        hours = 8.0 if math.isnan(last["interval_hours"]) else float(last["interval_hours"])
-        return bool(last["event_time"] + pd.Timedelta(hours=hours) <= _stamp(at))
+        hours = self._values[-1, -1]
+        hours = DEFAULT_FUNDING_HOURS if math.isnan(hours) else float(hours)
+        return int(self._event[-1]) + hours * 3_600e6 <= at
 
-
-def _stamp(at: int) -> pd.Timestamp:
-    return pd.Timestamp(at, unit="us", tz="UTC")
+    def _keep(self, places: npt.NDArray[np.int64]) -> None:
+        self._event, self._available = self._event[places], self._available[places]
+        self._values = self._values[places]

@@ -201,7 +201,7 @@ def reason_of(name: str, error: BaseException) -> str:
     The text of a foreign error stays out of logs and records: it may hold an address with a key in it.
     """
     if isinstance(error, AcmfError):
-        said = error.cause if isinstance(error, VenueUnavailable) else str(error)  # its mend: it is asked again
+        said = error.cause if isinstance(error, VenueUnavailable) else str(error)
         return " ".join(said.split())[:MAX_REASON]
     where = "".join(traceback.format_tb(error.__traceback__))
     _LOG.error("bug in the source %s: %s at\n%s", name, type(error).__name__, where)

@@ -111,7 +111,7 @@ class DataSync:
         self._recorder = LakeRecorder(lake, symbol, clock, notifier) if lake is not None else None
         self._told: dict[tuple[str, str], None] = {}
         self._candles_failed = False
-        self._turn = asyncio.Lock()
+        self._turn, self._checking = asyncio.Lock(), asyncio.Lock()
         self.health: tuple[SourceHealth, ...] = ()
         self.clock_offset_s = math.nan
 
@@ -176,7 +176,9 @@ class DataSync:
             end = asyncio.get_running_loop().time() + seconds
             found = await outcomes(self._questions(at, end), seconds, self._optional.running)
             health = [self._met_candles(at, found[CANDLES])]
-            health += [self._met(name, at, found.get(name)) for name in SOURCES[1:]]
+            for name in SOURCES[1:]:
+                await asyncio.sleep(0)  # milliseconds each: whoever else lives on this loop gets a turn
+                health.append(self._met(name, at, found.get(name)))
             self.health = tuple(health)
             self._met_clock(found.get(_CLOCK))
             self._outages.meet(self.health)
@@ -184,6 +186,7 @@ class DataSync:
                 for one in self.health:
                     self._observe(one)
             self._refuse_without_candles(found[CANDLES], at)
+            await asyncio.sleep(0)
             return self._snapshot(at)
 
     def _snapshot(self, at: int) -> MarketSnapshot:
@@ -226,7 +229,9 @@ class DataSync:
 
     async def _rows(self, source: Source, at: int) -> pd.DataFrame:
         rows = await ask(source.name, lambda: source.collect(at), self._config_of(source.name))
-        return checked(source.table, rows, self._symbol)
+        async with self._checking:  # one after the other, with a turn for everybody else in between
+            await asyncio.sleep(0)
+            return checked(source.table, rows, self._symbol)
 
     async def _funding(self, source: Source, at: int, end: float) -> pd.DataFrame:
         """After the close; where a payment must have happened, until it is there or the time is over."""
