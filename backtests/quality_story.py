@@ -74,14 +74,14 @@ def verdict(audit: Audit) -> Verdict:
             errors,
             _remedy(audit),
         )
-    warnings = len(_rows(audit))
+    warnings, missing = len(_rows(audit)), int(audit.main.days["missing"].sum())
     more = f", with {_count(warnings, 'thing')} to know" if warnings else ""
     reasons = tuple(_said(quality, row) for quality, row in _rows(audit) if quality is main)
     return Verdict(
         True,
         "may be read",
         f"{audit.symbol} is whole{more}",
-        f"Yes. {span}, none missing.",
+        f"Yes. {span}, {number(missing) if missing else 'none'} missing.",
         reasons or ("Nothing was found.",),
         "Nothing has to be done. Warnings are worth a look: they may be the market, or the venue's mistake.",
     )

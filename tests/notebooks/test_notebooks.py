@@ -180,6 +180,21 @@ def test_progress_bars_leave_no_trace_in_the_page(home):
     assert "stage" not in page.read_text().split("done")[-1]
 
 
+def test_the_quality_of_recorded_bars_is_told_with_pictures(home, real_data, capfd):
+    sizes = {"end": "2020-12-05"}
+    spot = real_data / "BTCUSDT_spot_15m_20201002_20210102_with_taker.parquet"
+    code, out, _ = ran(capfd, "01_data_quality", spot, sizes)
+    told = json.loads(out)
+    assert code == 0
+    assert told["result"]["missing_bars"] == 4
+    assert (told["result"]["ok"], told["result"]["errors"]) == (False, 1)
+    page = Path(told["html"]).read_text()
+    assert page.count("<img") == 5
+    assert 'alt="Calendar of BTCUSDT 15m: 4 bars missing, 0 stand-ins"' in page
+    assert "4 bars missing (0.066" in page
+    assert "acmf data pull --symbol BTCUSDT --from 2020-11-30 --to 2020-12-01" in page
+
+
 @pytest.mark.slow
 def test_the_ensemble_trains_on_recorded_bars_and_says_what_it_found(home, real_data, capfd):
     sizes = {"train_days": 100, "test_days": 14, "trials": 2, "bundle_path": "bundle"}
