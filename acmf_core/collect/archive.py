@@ -1,11 +1,5 @@
 """Bulk history from the exchange's public archive: monthly and daily zips, each verified by its checksum.
 
-Layout under data/futures/um, each file with a .CHECKSUM beside it:
-
-* {monthly|daily}/klines/SYMBOL/15m/SYMBOL-15m-2024-01[-02].zip
-* monthly/fundingRate/SYMBOL/SYMBOL-fundingRate-2024-01.zip
-* daily/metrics/SYMBOL/SYMBOL-metrics-2024-01-02.zip
-
 Files land in a cache folder under another name and are renamed once verified, so that a pull that was cut
 off goes on where it stopped; what the lake has already is not asked for again.
 """
@@ -25,13 +19,13 @@ from typing import Final, Self
 import httpx
 import tenacity
 
+from acmf_core.collect.archive_files import ArchiveFile, Fetched
 from acmf_core.collect.claim import Claim
 from acmf_core.errors import ConfigError, VenueUnavailable
 from acmf_core.fingerprint import file_hash
 
 Progress = Callable[[str, int, int], None]
 
-_ROOT: Final = "data/futures/um"
 BACKOFF_S: Final = 0.5  # the first wait between tries
 _ATTEMPTS: Final = 4
 _CHUNK: Final = 1 << 16
@@ -42,42 +36,6 @@ _MAX_FILE: Final = 64 << 20  # a month of 1-minute bars is 2 MB
 _MAX_CHECKSUM: Final = 4_096
 _REFUSED: Final = frozenset({401, 403, 451})
 _GO_ON: Final = "run the same command again: it goes on; or bring a file: acmf data import FILE"
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveFile:
-    """One zip of the archive: a month ("2024-01") or a day ("2024-01-02") of one series."""
-
-    kind: str
-    symbol: str
-    period: str
-    interval: str = ""
-
-    @property
-    def series(self) -> str:
-        """BTCUSDT-15m: how every file of the series begins."""
-        return f"{self.symbol}-{self.interval or self.kind}"
-
-    @property
-    def name(self) -> str:
-        """BTCUSDT-15m-2024-01.zip"""
-        return f"{self.series}-{self.period}.zip"
-
-    @property
-    def path(self) -> str:
-        """Under the archive's base URL."""
-        span = "monthly" if len(self.period) == len("2024-01") else "daily"
-        folder = f"{_ROOT}/{span}/{self.kind}/{self.symbol}"
-        return f"{folder}/{self.interval}/{self.name}" if self.interval else f"{folder}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What became of one file: its place in the cache, or None and why ("absent", "bad checksum")."""
-
-    file: ArchiveFile
-    path: Path | None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +203,7 @@ class Archive:
         """Drop what a killed pull left of a series ("BTCUSDT-15m") that is in the lake now."""
         if not self.cache.is_dir():
             return
-        self._claim.take()
+        self._take_cache()
         for left in self.cache.glob(f"{series}-*.zip"):
             left.unlink(missing_ok=True)
         with suppress(OSError):  # not empty: other series wait there
@@ -254,10 +212,13 @@ class Archive:
 
     # -- the loop's side --------------------------------------------------------------------------------
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def _take_cache(self) -> None:
         if self._claim.take():
             for torn in self.cache.glob("*.part"):  # of a pull that was killed: the cache is ours alone
                 torn.unlink(missing_ok=True)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        self._take_cache()
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="archive", daemon=True)
@@ -274,6 +235,8 @@ class Archive:
     async def _fetch_one(self, file: ArchiveFile) -> Fetched:
         try:
             async with self._slots:
+                if self._refusal is not None:
+                    raise self._refusal
                 return await self._retrying()(self._try, file)
         except _WrongChecksum:
             return Fetched(file, None, "bad checksum")

@@ -1,7 +1,6 @@
 """What a verified zip of the archive says: bars and funding payments, checked before anyone sees them."""
 
 import io
-import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.archive import ArchiveFile
+from acmf_core.collect.archive_files import ArchiveFile
 from acmf_core.collect.filetypes import KLINE_COLUMNS
 from acmf_core.collect.importer import check_bars
 from acmf_core.collect.stamps import to_utc
@@ -101,20 +100,29 @@ def csv_of(
     names = first if header else list(columns)
     if set(names) != set(columns):
         raise DataError(f"{path.name} has other columns: {', '.join(names)[:100]}")
+    _refuse_other_widths(data, len(columns), path.name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # more cells than columns
-            return pd.read_csv(
-                io.BytesIO(data),
-                header=0 if header else None,
-                names=names,
-                usecols=[name for name in columns if name not in skip],
-                dtype=dict(types),
-                index_col=False,
-            )
-    except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
+        return pd.read_csv(
+            io.BytesIO(data),
+            header=0 if header else None,
+            names=names,
+            usecols=[name for name in columns if name not in skip],
+            dtype=dict(types),
+            index_col=False,
+        )
+    except (ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or [""])[0][:100]
         raise DataError(f"{path.name} cannot be read: {reason}") from None
+
+
+def _refuse_other_widths(data: bytes, columns: int, name: str) -> None:
+    """The parser drops cells beyond the last column without a word."""
+    commas, lines = data.count(b","), data.count(b"\n") + (not data.endswith(b"\n"))
+    if commas == lines * (columns - 1):
+        return
+    wrong = [line for line in data.splitlines() if line.strip() and line.count(b",") != columns - 1]
+    if wrong:
+        raise DataError(f"{name} cannot be read: {len(wrong)} line(s) do not have {columns} columns")
 
 
 def period_of(file: ArchiveFile) -> tuple[pd.Timestamp, pd.Timestamp]:
