@@ -1,5 +1,6 @@
 """A web service on loopback that answers in every way a service can go wrong."""
 
+import gzip
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,11 @@ from typing import Self
 
 @dataclass
 class Reply:
-    """One answer. cut: the connection breaks in the middle of the body. trickle_s: wait between its bytes."""
+    """One answer.
+
+    cut: the connection breaks in the middle of the body. trickle_s: wait between its bytes. stall_s: wait
+    before it. sized: its length is said.
+    """
 
     body: bytes
     status: int = 200
@@ -21,6 +26,7 @@ class Reply:
     cut: bool = False
     trickle_s: float = 0.0
     stall_s: float = 0.0
+    sized: bool = True
 
 
 @dataclass
@@ -88,7 +94,8 @@ class AnswerServer:
             return
         request.send_response(reply.status)
         request.send_header("Content-Type", reply.content_type)
-        request.send_header("Content-Length", str(len(reply.body)))
+        if reply.sized:
+            request.send_header("Content-Length", str(len(reply.body)))
         for name, value in reply.headers.items():
             request.send_header(name, value)
         request.end_headers()
@@ -122,4 +129,6 @@ def faulty_replies() -> dict[str, Reply]:
         "stalled": Reply(b"{}", stall_s=5.0),
         "trickling": Reply(b" " * 500 + b"{}", trickle_s=0.02),
         "huge": Reply(b'{"data": "' + b"x" * 9_000_000 + b'"}'),
+        "huge without a length": Reply(b'{"data": "' + b"x" * 9_000_000 + b'"}', sized=False),
+        "a bomb": Reply(gzip.compress(b" " * 20_000_000, 1), headers={"Content-Encoding": "gzip"}),
     }

@@ -212,5 +212,5 @@ def _series(frame: pd.DataFrame, metadata: Any) -> Series:
 
 def _reason(error: Exception) -> str:
     """The first line of a foreign error, cut short."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(". See https://curl")[0]
     return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
