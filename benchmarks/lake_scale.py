@@ -40,7 +40,7 @@ ORDER: Final = (
     ("join_pandas", "the same: `pandas.merge_asof`"),
     ("join_kernel_all", "as-of join, every market, batch by batch: the kernel"),
     ("join_duckdb_all", "the same: DuckDB, market by market"),
-    ("status", "status (`acmf data status`)"),
+    ("status", "status (`acmf data status`), from the log alone"),
     ("pull", "pull again: nothing new"),
     ("store_days", "store 28 more days of one market, one commit a day"),
     ("compact", "compact the bars"),
@@ -159,6 +159,7 @@ def page(plan: Plan, found: Sequence[Measured], cost: dict[str, float], command:
             f"| {line.what}{join} | {line.rows:,} | {line.seconds:,.2f} | {rate} | {line.peak_mib:,.0f} "
             f"| {line.files:,} |"
         )
+    first, last = (pulled.figures[name] for name in (plan.names[0], plan.names[-1]))
     lines += [
         "",
         "- Every step is a process of its own. Seconds are those of the work, without the imports; the peak",
@@ -166,7 +167,8 @@ def page(plan: Plan, found: Sequence[Measured], cost: dict[str, float], command:
         "  looked at.",
         f"- The archive made {cost['files']:,.0f} zips ({cost['bytes'] / 1e9:.2f} GB) in "
         f"{cost['cpu_s']:,.0f} s of CPU while the pull ran, on the same cores:",
-        "  the pull's seconds contain the waiting for them.",
+        f"  the pull's seconds contain the waiting for them. The first market took {first:.0f} s, the last "
+        f"{last:.0f} s.",
         f"- On disk afterwards: {size:.2f} GB, with the files from before the compaction: pinned versions",
         "  need them.",
         "- The joins (funding, Fear & Greed, macro, news) gave the same counts and sums in every way.",

@@ -92,7 +92,7 @@ def pull(plan: Plan) -> Outcome:
             sys.stderr.flush()
             outcome.rows += rows
             outcome.seconds += seconds
-    outcome.figures = {"version": plan.lake.versions()["candles"]}
+            outcome.figures[name] = seconds
     return outcome
 
 
