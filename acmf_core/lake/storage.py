@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -27,6 +27,10 @@ _CONFIGURATION: Final[dict[str, str | None]] = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
 # What an object store's refusal looks like in the words of delta-rs, and what it means.
+_TORN: Final = (
+    "the newest entry of its log is torn (a power cut?): move it out of _delta_log, the versions before it "
+    "are whole, and bring in again what it brought"
+)
 _REFUSALS: Final = (
     (r"NoSuchBucket", "the bucket does not exist"),
     (r"credentials|169\.254\.169\.254", "no credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"),
@@ -72,25 +76,27 @@ class Storage:
         uri = self.table_uri(name)
         with outside(uri):
             try:
-                return DeltaTable(uri, storage_options=self._options)
+                opened = DeltaTable(uri, storage_options=self._options)
             except TableNotFoundError:
                 return None
+        self._require_whole(name, opened.version())
+        return opened
 
     def open(self, name: str, version: int | None = None) -> DeltaTable:
         """One version of a table; DataError where it or the table does not exist."""
+        if version is not None and version >= 0:
+            with outside(self.table_uri(name)), suppress(TableNotFoundError, DeltaError):
+                return DeltaTable(self.table_uri(name), version=version, storage_options=self._options)
         newest = self.newest(name)
         if newest is None:
             raise DataError(
                 f"the lake at {self.uri} has no {name} yet", "acmf data pull or acmf data import FILE"
             )
-        if version is None or version == newest.version():
+        if version is None:
             return newest
-        if not 0 <= version < newest.version():
-            raise DataError(
-                f"{name} in {self.uri} has no version {version}", f"it has versions 0 to {newest.version()}"
-            )
-        with outside(self.table_uri(name)):
-            return DeltaTable(self.table_uri(name), version=version, storage_options=self._options)
+        raise DataError(
+            f"{name} in {self.uri} has no version {version}", f"it has versions 0 to {newest.version()}"
+        )
 
     def create(self, spec: Table) -> DeltaTable:
         """The newest version, made empty where the table was never written."""
@@ -107,12 +113,28 @@ class Storage:
                 storage_options=self._options,
             )
 
+    def _require_whole(self, name: str, version: int) -> None:
+        """Refuse a newest log entry without a byte, which delta-rs takes for a commit of nothing."""
+        folder = self._folder(name)
+        if folder is None:
+            return
+        entry = folder / "_delta_log" / f"{version:020}.json"
+        if entry.exists() and not entry.stat().st_size:
+            raise OSError(errno.EIO, f"the lake's table cannot be used: {_TORN}", str(entry))
+
+    def _folder(self, name: str) -> Path | None:
+        """The table's folder on this machine; None on an object store."""
+        uri = self.table_uri(name)
+        if "://" not in uri:
+            return Path(uri)
+        parts = urlsplit(uri)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
     def require_writable(self, name: str) -> None:
         """Ask the disk before delta-rs does, whose word on it is long and goes to stderr."""
-        parts = urlsplit(self.table_uri(name))
-        if "://" in self.uri and parts.scheme != "file":
+        folder = self._folder(name)
+        if folder is None:
             return
-        folder = Path(unquote(parts.path) if parts.scheme == "file" else self.table_uri(name))
         folder.mkdir(parents=True, exist_ok=True)
         for part in (folder, folder / "_delta_log"):
             if part.exists() and not os.access(part, os.W_OK):
@@ -137,6 +159,8 @@ def outside(uri: str) -> Iterator[None]:
 def reason(error: Exception) -> str:
     """A refusal in one short phrase, without the store's whole answer (which may name keys)."""
     said = str(error)
+    if "Json error" in said:
+        return _TORN
     if "://" in said:
         for pattern, meaning in _REFUSALS:
             if re.search(pattern, said):
