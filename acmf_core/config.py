@@ -145,6 +145,20 @@ class SourcesConfig(Section):
     onchain: OnchainConfig = OnchainConfig(base_url="https://api.whale-alert.io")
     news: NewsConfig = NewsConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_what_is_not_given(cls, values: Any) -> Any:
+        """A source of which one key is given keeps its own defaults for the others, not its class's."""
+        if not isinstance(values, dict):
+            return values
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {
+            name: {**dict(defaults[name]), **value}
+            if isinstance(value, dict) and isinstance(defaults.get(name), SourceConfig)
+            else value
+            for name, value in values.items()
+        }
+
 
 class FeatureConfig(Section):
     """Choices inside the features; each has its own fingerprint and so its own models."""

@@ -29,6 +29,9 @@ class RunningClock:
             self._began = perf_counter()
         return self._start + int((perf_counter() - self._began) * 1e6)
 
+    def jump(self, moment: int) -> None:
+        self._start, self._began = moment, None
+
 
 def stamp(moment: int) -> pd.Timestamp:
     return pd.Timestamp(moment, unit="us", tz="UTC").as_unit("us")
