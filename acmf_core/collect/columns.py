@@ -53,16 +53,17 @@ def plain(column: object) -> str:
     return re.sub(r"[^a-z0-9]", "", str(column).lower())
 
 
-def refuse_several_symbols(frame: pd.DataFrame, file: str) -> None:
-    """DataError where a column names more than one market."""
+def market_named(frame: pd.DataFrame, file: str) -> str:
+    """The market that a column of the file names, "" where none does; DataError where it names several."""
     column = next((c for c in frame.columns if plain(c) in {"symbol", "ticker", "pair"}), None)
     if column is None:
-        return
+        return ""
     symbols = [str(s) for s in frame[column].unique()]
     if len(symbols) > 1:
         raise DataError(
             f"{file} holds {len(symbols)} symbols ({', '.join(symbols[:4])})", "import one file a symbol"
         )
+    return symbols[0][:30]
 
 
 def numbers(frame: pd.DataFrame, mapping: Mapping[str, str], file: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.columns import in_order, map_columns, numbers, plain, refuse_several_symbols, when
+from acmf_core.collect.columns import in_order, map_columns, market_named, numbers, plain, when
 from acmf_core.collect.filetypes import read_table
 from acmf_core.collect.slow_files import slow_table_of
 from acmf_core.collect.stamps import to_utc
@@ -65,11 +65,14 @@ class ImportedCandles:
         Our name to the file's column.
     notes : tuple of str
         What was assumed, for a person to read.
+    market : str
+        What the file says these are bars of; "" where it does not.
     """
 
     frame: pd.DataFrame
     mapping: dict[str, str]
     notes: tuple[str, ...]
+    market: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def read_candles(
     raw = read_table(path)
     notes = list(raw.notes)
     mapping = map_columns(raw.frame, _CANDLE_NAMES, (*KLINE_EXTRAS,), path.name)
-    refuse_several_symbols(raw.frame, path.name)
+    market = market_named(raw.frame, path.name)
     times, said = to_utc(raw.frame[mapping["open_time"]], path.name)
     notes += said
     frame = numbers(raw.frame, {k: v for k, v in mapping.items() if k != "open_time"}, path.name)
@@ -143,7 +146,7 @@ def read_candles(
             f"{path.name} holds {len(frame):,} bars, one decision of a model needs {min_bars:,}",
             "bring a longer history; acmf data import --allow-short stores it all the same",
         )
-    return ImportedCandles(frame, mapping, tuple(notes))
+    return ImportedCandles(frame, mapping, tuple(notes), market)
 
 
 def read_funding(path: str | Path, *, sort: bool = False) -> ImportedFunding:

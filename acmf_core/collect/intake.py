@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from acmf_core.collect.columns import plain
 from acmf_core.collect.history import warmup_bars
 from acmf_core.collect.importer import read_candles, read_funding
 from acmf_core.collect.slow_files import LAYOUTS, read_slow
@@ -106,7 +107,7 @@ def import_candles(
         file.frame.index[0],
         file.frame.index[-1],
         file.mapping,
-        file.notes,
+        (*file.notes, *_other_market(file.market, symbol)),
     )
 
 
@@ -151,7 +152,8 @@ def import_slow(
     rows = file.frame.assign(**{key: keys[key] for key in table(name).partitions})
     merged = lake.merge(name, rows, accept_corrections=accept_corrections, source=f"file {Path(path).name}")
     times = file.frame["event_time"]
-    return ImportReport(merged, len(times), 0, times.iloc[0], times.iloc[-1], file.mapping, file.notes)
+    notes = (*file.notes, *_other_market(file.market, symbol))
+    return ImportReport(merged, len(times), 0, times.iloc[0], times.iloc[-1], file.mapping, notes)
 
 
 def bridge_lake(lake: Lake, symbol: str, interval: str = "15m") -> MergeReport:
@@ -176,3 +178,9 @@ def _refuse_new_gaps(stored: pd.DatetimeIndex, together: pd.DatetimeIndex, inter
             name if stored.empty else f"{name} and the stored bars",
             "bring the bars between first, or acmf data import --allow-gaps",
         )
+
+
+def _other_market(named: str, symbol: str) -> tuple[str, ...]:
+    """A word of warning where a file names another market than the one it is stored for."""
+    same = not named or plain(named) == plain(symbol)
+    return () if same else (f'the file names its market "{named}", it is stored as {symbol} (--symbol)',)

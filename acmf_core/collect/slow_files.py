@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.columns import in_order, map_columns, numbers, plain, refuse_several_symbols, when
+from acmf_core.collect.columns import in_order, map_columns, market_named, numbers, plain, when
 from acmf_core.collect.filetypes import read_table
 from acmf_core.collect.stamps import to_utc
 from acmf_core.domain import DAY_US
@@ -62,11 +62,15 @@ class _Layout:
 
 @dataclass(frozen=True)
 class ImportedRows:
-    """Rows of a file for one table: event_time, available_at (UTC, us) and its values; what was guessed."""
+    """Rows of a file for one table: event_time, available_at (UTC, us) and its values; what was guessed.
+
+    market: what the file says these are rows of; "" where it does not.
+    """
 
     frame: pd.DataFrame
     mapping: dict[str, str]
     notes: tuple[str, ...]
+    market: str = ""
 
 
 def _after(delay: pd.Timedelta) -> _Convention:
@@ -191,12 +195,12 @@ def read_slow(path: str | Path, name: str, *, sort: bool = False) -> ImportedRow
     """
     path, layout = Path(path), LAYOUTS[name]
     raw = read_table(path)
-    frame, notes = (raw.frame, list(raw.notes))
+    frame, notes, market = raw.frame, list(raw.notes), ""
     if name == "macro":
         frame, said = _widened(frame, path.name)
         notes += said
     elif layout.symbol:
-        refuse_several_symbols(frame, path.name)
+        market = market_named(frame, path.name)
     mapping = _mapping(frame, name, path.name)
     times, said = to_utc(frame[mapping["event_time"]], path.name)
     notes += said
@@ -209,7 +213,7 @@ def read_slow(path: str | Path, name: str, *, sort: bool = False) -> ImportedRow
     _refuse_impossible(rows, layout, path.name)
     ignored = [str(c) for c in frame.columns if c not in mapping.values()]
     notes += [f"left out: {', '.join(ignored)}"] if ignored else []
-    return ImportedRows(rows.reset_index(), mapping, tuple(notes))
+    return ImportedRows(rows.reset_index(), mapping, tuple(notes), market)
 
 
 def slow_table_of(path: str | Path) -> str | None:

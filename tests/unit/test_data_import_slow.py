@@ -260,6 +260,15 @@ def test_another_value_for_a_stored_day_stays_out_and_its_first_moment_stays(
     assert (stored["available_at"] - stored["event_time"] == pd.Timedelta(hours=1)).all()
 
 
+def test_a_file_of_another_market_is_said(write: Write, tmp_path: Path) -> None:
+    lake, path = Lake(tmp_path / "lake"), write(metrics())
+    assert not any(
+        "names its market" in note for note in import_slow(lake, path, "open_interest", "BTCUSDT").notes
+    )
+    notes = import_slow(lake, path, "open_interest", "ETHUSDT").notes
+    assert 'the file names its market "BTCUSDT", it is stored as ETHUSDT (--symbol)' in notes
+
+
 def test_every_layout_names_every_value_of_its_table() -> None:
     for name, layout in LAYOUTS.items():
         assert set(layout.columns) == set(TABLES[name].values), name
