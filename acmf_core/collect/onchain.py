@@ -16,7 +16,7 @@ import pandas as pd
 from acmf_core.collect import answers
 from acmf_core.collect.whale_alert import PAGE_ROWS, SERVICE, Page, Question, TooFarBack, Transfer, page
 from acmf_core.config import OnchainConfig
-from acmf_core.errors import ConfigError, VenueUnavailable
+from acmf_core.errors import ConfigError, DataError, VenueUnavailable
 from acmf_core.ports import Clock
 
 _LOG: Final = logging.getLogger("acmf.collect")
@@ -114,6 +114,9 @@ class OnchainSource:
             except TooFarBack as error:
                 self._shorten(error.history_s)
                 continue
+            except DataError:
+                self._open = None  # should it have been the cursor: the next question begins without one
+                raise
             self._take(question, answer)
             if (
                 self._open is None

@@ -135,6 +135,17 @@ async def test_an_error_between_pages_costs_only_that_page() -> None:
         assert (await asked.collect(0))["whale_transfers"].iloc[0] == 250
 
 
+async def test_a_cursor_that_is_refused_is_not_kept() -> None:
+    served = transfers(250, step=60)
+    with WhaleServer(transactions=served, now=NOW) as server:
+        asked = source(server, FakeClock(NOW * 1_000_000))
+        server.fault_on = lambda path: "cursor" in path
+        server.faults = [Reply(b'{"result": "error", "message": "invalid cursor"}', 400)]
+        with pytest.raises(DataError, match="refuses the request: 'invalid cursor'"):
+            await asked.collect(0)
+        assert (await asked.collect(0))["whale_transfers"].iloc[0] == 250
+
+
 async def test_other_coins_small_amounts_and_mints_are_left_out_even_if_served() -> None:
     odd = [
         transaction(1, NOW - 10, 2e6, symbol="eth"),
