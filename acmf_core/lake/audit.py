@@ -114,7 +114,7 @@ def audit(
     DataError
         The lake has no such bars in that window.
     """
-    pinned, ages = dict(versions or {}), dict(max_ages or {})
+    pinned, ages = lake.versions() | dict(versions or {}), dict(max_ages or {})  # one state, whoever writes
     reader = _Reader(lake, symbol, start, end, pinned)
     held = reader.held()
     asked = [name for name in held if interval in (None, name)]
@@ -284,13 +284,22 @@ class _Reader:
         length: pd.Timedelta,
         interval: str | None = None,
     ) -> Iterator[pd.DataFrame]:
-        symbol = self.symbol if "symbol" in table(name).keys else None
+        spec = table(name)
+        symbol = self.symbol if "symbol" in spec.keys else None
+        same = {"symbol"} if interval is None else {"symbol", "interval"}  # in all rows: not worth the memory
+        columns = [column for column in spec.schema.names if column not in same]
         first, last = span
         begin = first
         while begin <= last:
             end = min(begin.floor("D") + length, last + pd.Timedelta(1, "us"))
             rows = self.lake.read(
-                name, symbol=symbol, interval=interval, start=begin, end=end, version=self.versions.get(name)
+                name,
+                symbol=symbol,
+                interval=interval,
+                start=begin,
+                end=end,
+                version=self.versions.get(name),
+                columns=columns,
             )
             if len(rows):
                 yield rows
