@@ -18,8 +18,9 @@ from acmf_core.lake.merging import brief
 from acmf_core.lake.tables import TABLES, Table, table
 
 # delta-rs alone waits three minutes for a store that is not there. One request may take 20 s (a part of a
-# large file over a thin line), reaching the store 2 s.
+# large file over a thin line), reaching the store 2 s, and its first, small answer 4 s.
 _PATIENCE: Final = {"connect_timeout": "2s", "timeout": "20s", "max_retries": "2", "retry_timeout": "10s"}
+_FIRST_PATIENCE: Final = {"timeout": "4s", "max_retries": "1", "retry_timeout": "2s"}
 # Pinned versions must stay readable: nothing expires by itself.
 _CONFIGURATION: Final[dict[str, str | None]] = {
     "delta.enableExpiredLogCleanup": "false",
@@ -55,6 +56,7 @@ class Storage:
 
     def __init__(self, uri: str | Path, options: Mapping[str, str] | None = None) -> None:
         self.uri = str(uri).rstrip("/")
+        self._answered = "://" not in self.uri
         self._options = (_PATIENCE if "://" in self.uri else {}) | dict(options or {})
 
     def table_uri(self, name: str) -> str:
@@ -63,8 +65,12 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Whether the table was ever written."""
-        with outside(self.table_uri(name)):
-            return bool(DeltaTable.is_deltatable(self.table_uri(name), storage_options=self._options))
+        uri = self.table_uri(name)
+        with outside(uri):
+            options = self._options if self._answered else self._options | _FIRST_PATIENCE
+            found = bool(DeltaTable.is_deltatable(uri, storage_options=options))
+        self._answered = True
+        return found
 
     def existing(self) -> dict[str, DeltaTable]:
         """The newest version of every table that was ever written."""
@@ -74,6 +80,8 @@ class Storage:
     def newest(self, name: str) -> DeltaTable | None:
         """The newest version, or None where the table was never written."""
         uri = self.table_uri(name)
+        if not self._answered and not self.exists(name):
+            return None
         with outside(uri):
             try:
                 opened = DeltaTable(uri, storage_options=self._options)
@@ -84,7 +92,7 @@ class Storage:
 
     def open(self, name: str, version: int | None = None) -> DeltaTable:
         """One version of a table; DataError where it or the table does not exist."""
-        if version is not None and version >= 0:
+        if version is not None and version >= 0 and (self._answered or self.exists(name)):
             with outside(self.table_uri(name)), suppress(TableNotFoundError, DeltaError):
                 return DeltaTable(self.table_uri(name), version=version, storage_options=self._options)
         newest = self.newest(name)
