@@ -1,6 +1,7 @@
 """Whatever the venue, or what stands before it, answers: one named error, and no ban provoked."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -233,6 +234,21 @@ async def test_a_time_that_cannot_be_is_refused(venue: Venue, market: MarketServ
     market.fault(TIME, "body:" + body)
     with pytest.raises(VenueUnavailable, match="server time: unusable answer"):
         await venue.server_time()
+
+
+async def test_payments_from_before_the_start_are_refused(venue: Venue, market: MarketServer) -> None:
+    market.fault(FUNDING, 'body:[{"symbol":"BTCUSDT","fundingTime":1718553600000,"fundingRate":"0.0001"}]')
+    with pytest.raises(VenueUnavailable, match="before the start"):
+        await venue.funding("BTCUSDT", start=AT - 86_400_000_000)
+
+
+@pytest.mark.parametrize("column", [5, 7, 9, 10])
+async def test_a_negative_volume_is_refused(venue: Venue, market: MarketServer, column: int) -> None:
+    row = list(market.answer(KLINES, {"symbol": "BTCUSDT", "interval": "15m", "limit": "2"}, "")[1][0])
+    row[column] = "-0.1"
+    market.fault(KLINES, "body:" + json.dumps([row]))
+    with pytest.raises(VenueUnavailable, match="has a volume of -0.1"):
+        await _klines(venue)
 
 
 async def test_bars_from_before_the_start_are_refused(venue: Venue, market: MarketServer) -> None:

@@ -55,7 +55,8 @@ async def test_klines_page_from_start_to_end_and_ask_no_more_than_it_takes(
     rows = await venue.klines("BTCUSDT", "15m", now=NOW, start=start, end=end, limit=50)
     stamps = pd.DatetimeIndex(rows["open_time"]).asi8
     assert (stamps == np.arange(start, end, BAR_US)).all()
-    assert market.hits[KLINES] == 4, "190 bars: 50, then 49 new ones a page, each last bar once more"
+    asked = [int(parameters["startTime"]) * 1_000 for _, parameters in market.requests]
+    assert asked == [start + n * 49 * BAR_US for n in range(4)], "each last bar once more, with its successor"
     assert market.hits[TIME] == 0
 
 
