@@ -21,7 +21,7 @@ import zipfile
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -92,6 +92,7 @@ class ArchiveServer:
         self._open = 0
         self._lock = threading.Lock()
         self._built: dict[str, bytes | None] = {}
+        self._texts: dict[tuple[str, str], list[list[Any]]] = {}
         self.release = threading.Event()
 
     def __enter__(self) -> Self:
@@ -224,7 +225,10 @@ class ArchiveServer:
         base_ms = int(bars["open_time"].diff().min() / pd.Timedelta(1, "ms"))
         if rows.empty or STEPS_MS[interval] < base_ms:
             return None
-        texts = kline_texts(rows)
+        key = (symbol, period)  # the texts of the shortest bars serve every interval
+        if key not in self._texts:
+            self._texts[key] = kline_texts(rows)
+        texts = [list(row) for row in self._texts[key]]
         if STEPS_MS[interval] > base_ms:
             texts = longer_texts(texts, STEPS_MS[interval])
         for row in texts:
