@@ -25,7 +25,7 @@ RATIO_INTERVAL: Final = "15m"
 _RATIO_DAYS: Final = pd.Timedelta(days=30) - pd.Timedelta(hours=1)  # the venue keeps 30
 _ONE_REQUEST: Final = 1_000  # bars: holes closer together than this are asked for at once
 _ONE_MERGE: Final = 100_000
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 4
 _BACKOFF_S: Final = 1.0
 _SOURCE: Final = "REST"
 
@@ -48,7 +48,7 @@ class VenueTail:
     accept_corrections : bool
         Take values that differ from stored ones.
     backoff_s : float, optional
-        The first wait between three tries (1.0); it doubles, with jitter.
+        The first wait between four tries (1.0); it doubles, with jitter.
 
     Raises
     ------
