@@ -20,6 +20,7 @@ from acmf_core.config import Config, SourceConfig
 from acmf_core.domain import SourceHealth
 from acmf_core.errors import ConfigError
 from acmf_core.lake import Lake
+from acmf_core.lake.tables import table
 from acmf_core.ports import Cache, Clock, Notifier, Source
 from acmf_core.store.cache import open_cache
 
@@ -107,5 +108,8 @@ def switched_off(config: Config) -> dict[str, str]:
 
 
 def _cached(source: Source, config: SourceConfig, cache: Cache, symbol: str) -> Source:
-    """The source behind the cache, where its answers are good for a while."""
-    return Cached(source, cache, config.cache_s, symbol=symbol) if config.cache_s else source
+    """The source behind the cache, where its answers are good for a while; macro is the same for all."""
+    if not config.cache_s:
+        return source
+    whose = symbol if "symbol" in table(source.table).partitions else ""
+    return Cached(source, cache, config.cache_s, symbol=whose)

@@ -124,10 +124,6 @@ class FakeSource:
     async def _hang(self):
         await asyncio.sleep(3_600)
 
-    async def _slow(self):
-        await asyncio.sleep(0.5)
-        return self._good()
-
     async def _stubborn(self):
         """Goes on when it is cancelled, for a while."""
         until = perf_counter() + 1.6

@@ -101,6 +101,8 @@ class OptionalSources:
         if age > limit:
             said = f"its newest row known by then is {lasted(age)} old"
             return Health.STALE, f"{said}, more than {lasted(limit)}"
+        if name == "funding" and self.known[name].payment_due(at):
+            return Health.OK, "a payment that is due is not there yet"
         return Health.OK, ""
 
     def _past(self, name: str, at: int) -> bool:

@@ -51,9 +51,8 @@ class SourceMetrics:
         if health.status is Health.FAILED:
             failures.inc()
         self._age.labels(name).set(health.age_s if math.isfinite(health.age_s) else math.nan)
-        if health.status is Health.OFF:
-            if self._up.labels(name):
-                self._up.remove(name)
-            return
         self._up.labels(name).set(1.0 if health.status is Health.OK else 0.0)
+        if health.status is Health.OFF:
+            self._up.remove(name)
+            return
         self._latency.labels(name).set(health.latency_s)

@@ -115,6 +115,21 @@ async def test_a_payment_that_is_due_is_asked_for_until_it_is_there():
     snapshot = await held(sync, BARS.iloc[place - 10 : place]).collect(at)
     assert len(source.asked) == 2
     assert snapshot.market.funding["event_time"].iloc[-1] == stamp(at)
+    assert by_name(snapshot.health)["funding"].reason == ""
+
+
+async def test_a_payment_that_does_not_come_is_waited_for_no_longer_than_the_deadline():
+    at = next(close_of(b) for b in range(WARM, WARM + 8) if close_of(b) % (4 * BAR_US) == 0)
+    place = BARS.index.get_loc(stamp(at - BAR_US))
+    sync, parts = sync_of(BARS, at, lead_s=0.0, config=quick_config(deadline_s=1.2))
+    parts["funding"].rows = rows_of("funding", at - 8 * 4 * BAR_US)
+    sync._optional.known["funding"].take(parts["funding"].rows.assign(interval_hours=8.0))
+    snapshot = await held(sync, BARS.iloc[place - 10 : place]).collect(at)
+    assert 2 <= len(parts["funding"].asked) <= 3
+    assert parts["clock"].now() - at < 2 * SECOND
+    health = by_name(snapshot.health)["funding"]
+    assert (health.status, health.reason) == (Health.OK, "a payment that is due is not there yet")
+    assert len(snapshot.market.funding) == 1
 
 
 async def test_off_the_payment_hours_nobody_waits_for_funding():
