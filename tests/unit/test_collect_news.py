@@ -53,7 +53,7 @@ class Room:
 def room():
     clock = FakeClock(NOW.value // 1_000)
     with FeedServer() as feeds, AnthropicServer() as api:
-        config = NewsConfig(feeds=(feeds.url(), feeds.url("/second")), timeout_s=5)
+        config = NewsConfig(feeds=(feeds.url(), feeds.url("/second")), timeout_s=60)
         cache = FakeCache(clock)
         anthropic = AnthropicConfig(base_url=api.url, api_key=KEY)
         yield Room(NewsSource(config, anthropic, "BTCUSDT", cache, clock), feeds, api, clock, cache)

@@ -28,7 +28,7 @@ def ago(hours: float) -> pd.Timestamp:
     return NOW - pd.Timedelta(hours=hours)
 
 
-async def gather(*urls: str, timeout_s: float = 2.0, **changes) -> feeds.Gathered:
+async def gather(*urls: str, timeout_s: float = 20.0, **changes) -> feeds.Gathered:
     return await feeds.gather(NewsConfig(feeds=urls, **changes), NOW_US, timeout_s)
 
 
@@ -124,7 +124,7 @@ BROKEN = {
     "laughs in UTF-16": (Page(LAUGHS.decode().encode("utf-16")), "XML entities"),
     "an outside entity": (Page(OUTSIDE), "XML entities"),
     "cut": (Page(GOOD, cut=True), "did not answer"),
-    "slow": (Page(GOOD, stall_s=30), "within 0.8 s"),
+    "slow": (Page(GOOD, stall_s=30), "within 1.5 s"),
     "round in circles": (Page(status=302, headers={"Location": "/broken"}), "more than 3 times"),
     "to a file": (Page(status=302, headers={"Location": "file:///etc/passwd"}), "no http or https address"),
     "nowhere": (Page(status=302), "HTTP 302"),
@@ -136,8 +136,10 @@ async def test_a_broken_feed_costs_its_own_headlines_and_is_named(server, fault)
     page, reason = BROKEN[fault]
     server.pages |= {"/broken": page, "/good": Page(GOOD)}
     began = time.perf_counter()
-    gathered = await gather(server.url("/broken?key=s3cret"), server.url("/good"), timeout_s=0.8)
-    assert time.perf_counter() - began < 3
+    gathered = await gather(
+        server.url("/broken?key=s3cret"), server.url("/good"), timeout_s=1.5 if fault == "slow" else 20.0
+    )
+    assert time.perf_counter() - began < 15
     assert titles(gathered) == ["Bitcoin rises", "Ether falls"]
     (said,) = gathered.faults
     assert said.startswith("127.0.0.1 ")
@@ -146,10 +148,10 @@ async def test_a_broken_feed_costs_its_own_headlines_and_is_named(server, fault)
 
 
 async def test_all_feeds_are_asked_at_once(server):
-    server.pages |= {f"/{number}": Page(GOOD, stall_s=0.3) for number in range(6)}
+    server.pages |= {f"/{number}": Page(GOOD, stall_s=0.5) for number in range(6)}
     began = time.perf_counter()
     gathered = await gather(*(server.url(f"/{number}") for number in range(6)))
-    assert time.perf_counter() - began < 1.2
+    assert time.perf_counter() - began < 2.5
     assert gathered.faults == ()
 
 
@@ -194,5 +196,5 @@ def test_a_body_of_full_size_made_to_be_slow_is_read_or_refused_in_a_few_seconds
 async def test_a_body_that_takes_too_long_to_read_costs_its_own_headlines_only(server):
     server.pages["/feed"] = Page(b'<rss version="2.0"><channel>' + FLOODS["items"])
     server.pages["/good"] = Page(GOOD)
-    gathered = await gather(server.url("/feed"), server.url("/good"), timeout_s=0.3)
+    gathered = await gather(server.url("/feed"), server.url("/good"), timeout_s=3.0)
     assert "Bitcoin rises" in titles(gathered)

@@ -50,7 +50,7 @@ class Desk:
         settings = {"base_url": server.url, "api_key": KEY, "model": MODEL} | config
         self.scorer = Scorer(AnthropicConfig(**settings), self.cache, self.clock)
 
-    async def score(self, titles=TITLES, timeout_s: float = 3.0) -> NewsScore:
+    async def score(self, titles=TITLES, timeout_s: float = 20.0) -> NewsScore:
         return await self.scorer.score("BTCUSDT", titles, timeout_s)
 
     @property
@@ -229,6 +229,12 @@ def test_whatever_the_answer_is_it_is_the_good_score_or_none(answer):
     assert score.score == 0.35
 
 
+@pytest.mark.parametrize("body", [b"[NaN]", b"[Infinity]", b'{"a": 1, "a": 1}', b"", b"[" * 100_000, b"\xff"])
+def test_what_is_no_plain_json_is_refused(body):
+    with pytest.raises(VenueUnavailable, match="no JSON"):
+        decoded(body)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_json_or_unusable(body):
@@ -259,7 +265,7 @@ REFUSALS = {
         VenueUnavailable,
         "HTTP 307",
     ),
-    "slow": (Reply(message(), stall_s=30), VenueUnavailable, "within 0.7 s"),
+    "slow": (Reply(message(), stall_s=30), VenueUnavailable, "within 1.5 s"),
     "cut": (Reply(message(), cut=True), VenueUnavailable, "did not answer"),
 }
 UNKNOWN_COST = {"500", "502 with HTML", "a strange type", "slow", "cut"}
@@ -272,8 +278,8 @@ async def test_an_error_says_what_to_do_and_nothing_of_the_key(desk, caplog, nam
     desk.server.replies = [reply]
     began = time.perf_counter()
     with caplog.at_level(logging.DEBUG), pytest.raises(AcmfError, match=said) as caught:
-        await desk.score(timeout_s=0.7 if name == "slow" else 3.0)
-    assert time.perf_counter() - began < 2.5
+        await desk.score(timeout_s=1.5 if name == "slow" else 20.0)
+    assert time.perf_counter() - began < 15
     assert type(caught.value) is kind
     assert caught.value.__context__ is None  # the SDK's error holds the request
     assert len(desk.server.requests) == 1  # no retries of its own
