@@ -275,15 +275,15 @@ def test_a_pull_killed_at_random_goes_on_to_the_same_table(
     assert lake.versions() == {"candles": 1}
 
 
+@pytest.mark.parametrize("fault", ["stall", "freeze"])
 def test_ctrl_c_stops_a_pull_soon_and_leaves_the_lake_alone(
-    tmp_path: Path, truth: tuple[pd.DataFrame, pd.DataFrame]
+    tmp_path: Path, truth: tuple[pd.DataFrame, pd.DataFrame], fault: str
 ) -> None:
     command = "import sys; from acmf_cli.main import main; main(sys.argv[1:])"
     with ArchiveServer(truth[0]) as server:
-        server.faults["2023-06.zip"] = ["stall"]
+        server.faults["2023-06.zip"] = [fault]
         settings = {
             "ACMF__SOURCES__ARCHIVE_BASE_URL": f'"{server.url}"',
-            "ACMF__SOURCES__ARCHIVE_TIMEOUT_S": "1.5",
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }
         child = subprocess.Popen(
@@ -297,11 +297,16 @@ def test_ctrl_c_stops_a_pull_soon_and_leaves_the_lake_alone(
             if server.asked("2023-06.zip") == 2 and server.asked("2023-08.zip") == 2:
                 break
             time.sleep(0.05)
+        time.sleep(0.1)
+        begun = time.perf_counter()
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=10)
+        assert time.perf_counter() - begun < 2.0  # though a read may take 30 s
     assert child.returncode == 130
     assert "acmf: interrupted; nothing is half-written, the same command goes on or starts over" in said
     assert not (tmp_path / "data_lake").exists()
+    assert not list((tmp_path / "state/archive").glob("*.part"))
+    assert len(list((tmp_path / "state/archive").glob("*.zip"))) == 3  # the same command goes on with these
 
 
 def test_the_real_months_come_out_of_the_archive_as_they_went_in(
