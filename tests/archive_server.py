@@ -25,8 +25,8 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from market_server import STEPS_MS, kline_texts
-from market_server import _longer as longer_texts
+from market_rows import STEPS_MS, kline_texts
+from market_rows import longer as longer_texts
 
 HEADER = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
