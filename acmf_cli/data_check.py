@@ -1,6 +1,7 @@
 """`acmf data check`: whether the stored data can be trusted."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,8 @@ def _pages(settings: Settings, symbols: list[str], page: str | None) -> list[Pat
     if page is None:
         return []
     if page == _OWN_FOLDER:
-        return [Path(settings.config.paths.reports) / "data" / f"{symbol}.html" for symbol in symbols]
+        folder = Path(settings.config.paths.reports) / "data"
+        return [folder / f"{re.sub('[^A-Za-z0-9-]', '_', symbol)}.html" for symbol in symbols]
     if len(symbols) > 1:
         raise ConfigError(f"one file cannot hold {len(symbols)} symbols", "name one with --symbol")
     return [Path(page)]

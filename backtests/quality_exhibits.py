@@ -152,6 +152,8 @@ def _name_outliers(axes: Axes, rows: pd.DataFrame, wide: bool) -> None:
 def draw_moves(survey: CandleSurvey, axes: Axes, wide: bool, colours: Palette) -> None:
     """How often which move, in usual moves, on a logarithmic scale; dashed: a normal market."""
     counts = survey.moves
+    if not counts.any():
+        return _said(axes, "Too few bars to say what a usual move is.", colours)
     middle = (MOVE_EDGES[1:] + MOVE_EDGES[:-1]) / 2
     width = MOVE_EDGES[1] - MOVE_EDGES[0]
     beyond = np.abs(middle) > LEAP_MULTIPLE
@@ -177,9 +179,7 @@ def draw_moves(survey: CandleSurvey, axes: Axes, wide: bool, colours: Palette) -
 def draw_agreement(agreements: Sequence[Agreement], axes: Axes, wide: bool, colours: Palette) -> None:
     """A row a pair of timeframes: where candles were compared, and where they differ."""
     if not agreements:
-        axes.set_axis_off()
-        axes.text(0.0, 0.5, "There is no second timeframe to compare with.", va="center", color=colours.muted)
-        return
+        return _said(axes, "There is no second timeframe to compare with.", colours)
     places = np.arange(len(agreements))[::-1]
     for place, found in zip(places, agreements, strict=True):
         index = pd.DatetimeIndex(found.days.index)
@@ -230,6 +230,12 @@ def draw_coverage(
     axes.grid(visible=False)
     figures.time_axis(axes, wide)
     axes.set_xlim(*figures.days([survey.days.index[0], survey.days.index[-1] + pd.Timedelta(days=1)]))
+
+
+def _said(axes: Axes, text: str, colours: Palette) -> None:
+    """A sentence in the place of a picture."""
+    axes.set_axis_off()
+    axes.text(0.0, 0.5, text, va="center", color=colours.muted)
 
 
 def _share(value: float) -> str:

@@ -98,6 +98,22 @@ def test_a_page_goes_where_it_is_told_for_one_symbol_only(check: Check) -> None:
     assert not Path("mine/both.html").exists()
 
 
+def test_a_symbol_cannot_choose_the_folder_of_its_page(check: Check) -> None:
+    """Rows may come from anywhere, their names too."""
+    Lake("data_lake/store").merge("candles", clean(100).assign(symbol="../../<b>X"))
+    check("--report")
+    assert "_______b_X.html" in [path.name for path in Path("reports/data").iterdir()]
+    assert "<b>X" not in Path("reports/data/_______b_X.html").read_text()
+
+
+@pytest.mark.parametrize("bars", [1, 2, 30])
+def test_a_handful_of_bars_has_a_page_too(check: Check, bars: int) -> None:
+    Lake("data_lake/store").merge("candles", clean(bars).assign(symbol="NEWUSDT"))
+    code, _, _ = check("--symbol", "NEWUSDT", "--report", "new.html")
+    assert code == 0
+    assert "NEWUSDT is whole" in Path("new.html").read_text()
+
+
 def test_a_window_without_bars_is_refused(check: Check) -> None:
     code, out, err = check("--symbol", "BTCUSDT", "--from", "2025-01-01")
     assert (code, out) == (2, "")
