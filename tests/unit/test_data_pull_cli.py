@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from archive_server import ArchiveServer
+from fear_greed_server import FearGreedServer
 from market_server import MarketServer
 
 from acmf_cli.main import main
@@ -213,3 +214,20 @@ def test_a_bar_that_the_archive_tells_otherwise_than_the_venue_stays_out_until_a
     assert "1 conflicting, kept out" in out
     code, out, _ = run(*pull, "--accept-corrections", "--json")
     assert (code, series(out)["candles 15m"]["corrected"]) == (0, 1)
+
+
+def test_sentiment_comes_for_the_window_and_macro_that_fails_stops_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = {int(day.timestamp()): 40 for day in pd.date_range("2023-05-01", "2023-06-20", tz="UTC")}
+    monkeypatch.setenv("ACMF__SOURCES__MACRO__BASE_URL", '"http://127.0.0.1:9"')
+    monkeypatch.setenv("ACMF__SOURCES__MACRO__ATTEMPTS", "1")
+    with FearGreedServer(values=days) as server:
+        monkeypatch.setenv("ACMF__SOURCES__FEAR_GREED__BASE_URL", f'"{server.url}"')
+        code, out, err = run(*PULL, "--only", "macro", "--only", "fear_greed", "--json")
+    assert code == 3
+    brought = series(out)
+    assert (brought["fear_greed"]["inserted"], brought["fear_greed"]["error"]) == (42, None)
+    assert brought["fear_greed"]["first"] == "2023-05-10T00:00:00Z"
+    assert brought["macro"]["first"] is None
+    assert "acmf: macro: " in err
