@@ -199,15 +199,17 @@ def test_wrong_usage_is_exit_2(run: Run) -> None:
     assert run("pull")[0] == 2
     code, _, err = run("pull", "--from", "2024-01-02", "--to", "2024-01-02")
     assert code == 2
-    assert "leaves no whole day" in err
+    assert "--from 2024-01-02 is not before 2024-01-02" in err
     assert '"soon" is not a date' in run("pull", "--from", "soon")[2]
 
 
 def test_no_network_is_exit_3_and_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACMF__SOURCES__ARCHIVE_BASE_URL", '"http://127.0.0.1:9"')
     monkeypatch.setattr("acmf_core.collect.archive.BACKOFF_S", 0.001)
-    code, out, err = run("pull", "--from", "2024-01-01", "--to", "2024-02-01")
+    pull = ("pull", "--from", "2024-01-01", "--to", "2024-02-01", "--only", "candles", "--no-tail")
+    code, out, err = run(*pull)
     assert code == 3
     assert "the archive at http://127.0.0.1:9 failed 4 times" in err
-    assert out == ""
+    assert err.count("\n") == 1
+    assert out.count("FAILED") == 4  # every timeframe says so
     assert not Path("data_lake").exists()
