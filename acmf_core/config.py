@@ -126,14 +126,17 @@ class AnthropicConfig(Section):
 class SourcesConfig(Section):
     """Everything outside: base URLs (tests, proxies and mirrors can stand in), and how each source is asked.
 
-    deadline_s: of a whole collection, counted from the close. circuit_failures: after so many failed
-    collections in a row an optional source is left alone for `circuit_rest_s`.
+    deadline_s: of a whole collection, counted from the close. early_s: a collection that begins so long
+    before the close waits for optional sources until the close only: what comes later could not count for
+    it. circuit_failures: after so many failed collections in a row an optional source is left alone for
+    `circuit_rest_s`.
     """
 
     archive_base_url: str = "https://data.binance.vision"
     archive_connections: int = Field(4, ge=1, le=16)
     archive_timeout_s: float = Field(30.0, gt=0)
     deadline_s: float = Field(20.0, gt=0, le=60)
+    early_s: float = Field(5.0, ge=0)
     circuit_failures: int = Field(4, ge=1)
     circuit_rest_s: float = Field(3_600.0, ge=0)
     candles: SourceConfig = SourceConfig(attempts=10)

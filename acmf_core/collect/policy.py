@@ -140,7 +140,11 @@ class Running:
 
 
 async def outcomes(
-    questions: Mapping[str, Callable[[], Awaitable[Any]]], seconds: float, running: Running
+    questions: Mapping[str, Callable[[], Awaitable[Any]]],
+    seconds: float,
+    running: Running,
+    *,
+    sooner: Mapping[str, float] | None = None,
 ) -> dict[str, Outcome[Any]]:
     """Ask all at once and come back when all have answered, or when the time is over, whatever they do.
 
@@ -153,24 +157,37 @@ async def outcomes(
         Name to a callable that asks.
     seconds : float
         From now.
+    sooner : mapping, optional
+        Name to fewer seconds, for those that need not be waited for so long.
     """
     began = perf_counter()
     finished: dict[str, float] = {}
+    limits = dict.fromkeys(questions, seconds) | dict(sooner or {})
     tasks: dict[str, asyncio.Task[Any]] = {}
     for name, question in questions.items():
         tasks[name] = asyncio.ensure_future(_timed(name, question, began, finished))
+    waited_for = dict(tasks)
     try:
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=max(0.0, seconds))
+        while waited_for:
+            left = min(limits[name] for name in waited_for) - (perf_counter() - began)
+            await asyncio.wait(waited_for.values(), timeout=max(0.0, left))
+            over = perf_counter() - began
+            waited_for = {n: task for n, task in waited_for.items() if not task.done() and limits[n] > over}
+            _leave_alone({n: task for n, task in tasks.items() if n not in waited_for}, running)
     finally:  # also where this collection itself is cancelled
-        late = {name: task for name, task in tasks.items() if not task.done()}
-        for name, task in late.items():
+        _leave_alone(tasks, running)
+    if any(not task.done() for task in tasks.values()):
+        await asyncio.sleep(0)  # most end at once
+    return {name: _outcome(name, task, finished, limits[name]) for name, task in tasks.items()}
+
+
+def _leave_alone(tasks: Mapping[str, asyncio.Task[Any]], running: Running) -> None:
+    """Cancel those that still run, once, and remember them."""
+    for name, task in tasks.items():
+        if not task.done() and running.tasks.get(name) is not task:
             task.cancel()
             task.add_done_callback(_forget)
             running.tasks[name] = task
-    if late:
-        await asyncio.sleep(0)  # most end at once
-    return {name: _outcome(name, task, finished, perf_counter() - began) for name, task in tasks.items()}
 
 
 async def _timed(

@@ -7,7 +7,7 @@ source that fails leaves its features NaN, and its health says why (ADR 081).
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -157,9 +157,10 @@ class DataSync:
     async def collect(self, at: int) -> MarketSnapshot:
         """The market as known at the close `at` (microseconds).
 
-        To be called in the last 30 seconds before the close: it waits for the close itself. Called after
-        it, everything is asked at once, and what arrives then was not known at that close: it counts for
-        later ones. It ends `deadline_s` after the close, or after the call where that is later.
+        To be called in the last 30 seconds before the close: it waits for the close itself, and for optional
+        sources no longer (`sources.early_s`). Called after it, everything is asked at once, and what arrives
+        then was not known at that close: it counts for later ones. It ends at the latest `deadline_s` after
+        the close, or after the call where that is later.
 
         Raises
         ------
@@ -172,9 +173,11 @@ class DataSync:
             if self._candles_failed:
                 await self._load_candles(at)  # a person may have bridged an outage meanwhile
             await self._until(at - LEAD_US)
-            seconds = max(0, at - self._clock.now()) / 1e6 + self._config.deadline_s
-            end = asyncio.get_running_loop().time() + seconds
-            found = await outcomes(self._questions(at, end), seconds, self._optional.running)
+            lead = max(0, at - self._clock.now()) / 1e6
+            seconds = lead + self._config.deadline_s
+            questions = self._questions(at, asyncio.get_running_loop().time() + seconds)
+            sooner = self._until_the_close(questions, at, lead)
+            found = await outcomes(questions, seconds, self._optional.running, sooner=sooner)
             health = [self._met_candles(at, found[CANDLES])]
             for name in SOURCES[1:]:
                 await asyncio.sleep(0)  # milliseconds each: whoever else lives on this loop gets a turn
@@ -209,6 +212,15 @@ class DataSync:
             else:
                 questions[name] = partial(self._rows, source, at)
         return questions
+
+    def _until_the_close(self, names: Iterable[str], at: int, lead: float) -> dict[str, float]:
+        """Sources that nobody waits for beyond the close, where they are asked early enough before it."""
+        if lead <= self._config.early_s:
+            return {}
+        due = [
+            name for name, source in self._optional.on.items() if name == "funding" and _is_due(source, at)
+        ]
+        return {name: lead for name in names if name not in (CANDLES, *due)}
 
     async def _candles(self, at: int, end: float) -> list[Bars]:
         await self._until(at)

@@ -78,6 +78,18 @@ async def test_a_cycle_is_decided_in_time_with_every_optional_source_failing(mod
     assert all(said[name]["age_s"] is None for name in OPTIONAL)
 
 
+@pytest.mark.parametrize("mode", ["hang", "stubborn", "thread"])
+async def test_asked_early_enough_nobody_waits_for_an_optional_source_beyond_the_close(mode):
+    config = quick_config().model_copy(update={"early_s": 0.1, "deadline_s": 20.0})
+    sync, parts = sync_of(BARS, AT, modes=failing(mode), lead_s=0.5, config=config)
+    cycle, store, seconds = await decide(warmed(sync), parts)
+    assert cycle.at == AT
+    assert seconds < 0.5 + SLACK
+    said = {one["source"]: one for one in json.loads(store.rows("cycles")[0]["health"])["sources"]}
+    assert said["candles"]["status"] == "ok"
+    assert {said[name]["status"] for name in OPTIONAL} == {"failed"}
+
+
 async def test_what_failed_is_nan_in_the_features_and_nothing_else_is():
     sync, parts = sync_of(BARS, AT, modes=failing("unavailable") | {"book": "", "news": ""})
     snapshot = await warmed(sync).collect(AT)
