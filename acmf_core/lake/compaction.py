@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from acmf_core.lake import commits, statistics
 from acmf_core.lake.storage import Storage, outside
-from acmf_core.lake.tables import STAMP, Table
-from acmf_core.lake.windows import equal_sql, moment_sql
+from acmf_core.lake.tables import Table
+from acmf_core.lake.windows import Window
 
 # One-minute bars of a symbol and year and a half; 250 MB in memory while they are sorted.
 TARGET_BYTES: Final = 32 * 1024 * 1024
@@ -103,25 +101,14 @@ def rewrite(spec: Table, opened: DeltaTable, group: Group, target_bytes: int) ->
     CommitFailedError
         Another writer was first; nothing changed.
     """
-    after = group.last + statistics.ROUNDING
-    condition = (pc.field(spec.time) >= pa.scalar(group.first, STAMP)) & (
-        pc.field(spec.time) < pa.scalar(after, STAMP)
-    )
-    for name, value in group.values.items():
-        condition &= pc.field(name) == value
-    rows = opened.to_pyarrow_dataset().to_table(filter=condition).sort_by(spec.time)
+    window = Window(spec, group.values, group.first, group.last + statistics.ROUNDING)
+    rows = window.dataset(opened).to_table(filter=window.expression()).sort_by(spec.time)
     where = " ".join(group.values.values())
     write_deltalake(
         opened,
         rows.select(spec.schema.names).cast(spec.schema),
         mode="overwrite",
-        predicate=" AND ".join(
-            [
-                *equal_sql(spec, group.values),
-                moment_sql(spec, ">=", group.first),
-                moment_sql(spec, "<", after),
-            ]
-        ),
+        predicate=window.sql(),
         target_file_size=2 * target_bytes,
         writer_properties=commits.WRITER,
         commit_properties=commits.commit_properties(

@@ -116,7 +116,7 @@ class Lake:
         if opened is None:
             return to_pandas(_chosen(spec, columns).empty_table())
         with outside(self._storage.table_uri(name)):
-            return _rows(opened.to_pyarrow_dataset(), window, columns)
+            return _rows(opened, window, columns)
 
     def scan(
         self,
@@ -144,13 +144,13 @@ class Lake:
             return
         uri = self._storage.table_uri(name)
         with outside(uri):
-            dataset, held = opened.to_pyarrow_dataset(), statistics.files(spec, opened)
+            held = statistics.files(spec, opened)
         for values in statistics.partitions(spec, held, window.equal):
             with outside(uri):
-                parts = window.within(values).cut(_times(dataset, window.within(values)), batch_rows)
+                parts = window.within(values).cut(_times(opened, window.within(values)), batch_rows)
             for part in parts:
                 with outside(uri):
-                    batch = _rows(dataset, part, columns)
+                    batch = _rows(opened, part, columns)
                 yield batch
 
     def dataset(self, name: str, version: int | None = None) -> "pads.Dataset":
@@ -206,16 +206,17 @@ class Lake:
             where nothing was known or it was too old.
         """
         pinned = dict(versions or {})
-        spec = table("candles")
-        bars = Window.of(spec, {"symbol": symbol, "interval": interval}, start, end).expression()
+        wanted = {"symbol": symbol, "interval": interval}
+        opened = self._storage.open("candles", pinned.get("candles"))
+        bars = (opened, Window.of(table("candles"), wanted, start, end))
         slow = []
         for column in joined:
             queries.require_numbers(column)
             beside = {"symbol": symbol, "interval": column.interval}
             mine = {name: beside[name] for name in table(column.table).partitions}
-            partition = Window.of(table(column.table), mine).expression()
-            slow.append((column, self.dataset(column.table, pinned.get(column.table)), partition))
-        yield from queries.as_of(self.uri, self.dataset("candles", pinned.get("candles")), bars, slow)
+            opened = self._storage.open(column.table, pinned.get(column.table))
+            slow.append((column, opened, Window.of(table(column.table), mine)))
+        yield from queries.as_of(self.uri, bars, slow)
 
     def history(self, name: str) -> pd.DataFrame:
         """Commits of a table, newest first: version, time, operation, source, note.
@@ -333,10 +334,9 @@ class Lake:
     def _difference(self, spec: Table, opened: DeltaTable, offered: pd.DataFrame, accept: bool) -> Difference:
         """The offered rows against one version, slice by slice."""
         with outside(self._storage.table_uri(spec.name)):
-            dataset = opened.to_pyarrow_dataset()
             parts = []
             for part in slices(spec, offered, _SLICE_ROWS):
-                beside = _rows(dataset, Window.around(spec, part), None)
+                beside = _rows(opened, Window.around(spec, part), None)
                 parts.append(compare(spec, beside, part, accept))
         return combined(parts)
 
@@ -352,17 +352,17 @@ def _chosen(spec: Table, columns: list[str] | None) -> pa.Schema:
     return spec.schema if columns is None else pa.schema([spec.schema.field(name) for name in columns])
 
 
-def _rows(dataset: "pads.Dataset", window: Window, columns: list[str] | None) -> pd.DataFrame:
+def _rows(opened: DeltaTable, window: Window, columns: list[str] | None) -> pd.DataFrame:
     """The rows of a window in key order, in the wanted columns."""
     spec, wanted = window.spec, _chosen(window.spec, columns)
     names = list(dict.fromkeys([*wanted.names, *spec.keys]))
-    rows = dataset.to_table(columns=names, filter=window.expression())
+    rows = window.dataset(opened).to_table(columns=names, filter=window.expression())
     rows = rows.sort_by([(key, "ascending") for key in spec.keys]).select(wanted.names)
     return to_pandas(rows.cast(wanted))
 
 
-def _times(dataset: "pads.Dataset", window: Window) -> pd.DatetimeIndex:
-    rows = dataset.to_table(columns=[window.spec.time], filter=window.expression())
+def _times(opened: DeltaTable, window: Window) -> pd.DatetimeIndex:
+    rows = window.dataset(opened).to_table(columns=[window.spec.time], filter=window.expression())
     stamps = rows.column(0).to_numpy().astype("datetime64[us]")
     stamps.sort()
     return pd.DatetimeIndex(stamps, tz="UTC")

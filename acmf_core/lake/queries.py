@@ -6,16 +6,18 @@ Always in memory and over Arrow: no database file, no extension, and an object s
 import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
 
 from acmf_core.errors import DataError
 from acmf_core.lake.merging import brief, to_pandas
 from acmf_core.lake.tables import AVAILABLE, STAMP, table
+from acmf_core.lake.windows import Window
 
 if TYPE_CHECKING:
     import duckdb
@@ -79,9 +81,8 @@ def answer(uri: str, query: str, tables: Mapping[str, "pads.Dataset"]) -> pd.Dat
 
 def as_of(
     uri: str,
-    bars: "pads.Dataset",
-    of: pc.Expression,
-    slow: Sequence[tuple[SlowColumn, "pads.Dataset", pc.Expression | None]],
+    bars: tuple[DeltaTable, Window],
+    slow: Sequence[tuple[SlowColumn, DeltaTable, Window]],
 ) -> Iterator[pd.DataFrame]:
     """The bars of one series with each slow value known at their close, one frame per calendar year.
 
@@ -89,21 +90,22 @@ def as_of(
     ----------
     uri : str
         Of the lake, for errors.
-    bars, of : Dataset, Expression
+    bars : (DeltaTable, Window)
         The candles, and which of them.
-    slow : sequence of (SlowColumn, Dataset, Expression or None)
+    slow : sequence of (SlowColumn, DeltaTable, Window)
         What to join, where it lies and which partition of it.
     """
-    for year in _years(bars, of):
-        chunk = bars.to_table(columns=["open_time", AVAILABLE], filter=of & year)
+    opened, window = bars
+    for year in _years(opened, window):
+        chunk = year.dataset(opened).to_table(columns=["open_time", AVAILABLE], filter=year.expression())
         chunk = chunk.sort_by("open_time")
         if not chunk.num_rows:
             continue
         frame = to_pandas(chunk)
         with _connection(uri) as connection:
             connection.register("bars", chunk)
-            for column, dataset, partition in slow:
-                frame[column.name] = _joined(connection, chunk, column, dataset, partition)
+            for column, where, partition in slow:
+                frame[column.name] = _joined(connection, chunk, column, where, partition)
         yield frame
 
 
@@ -111,16 +113,17 @@ def _joined(
     connection: "duckdb.DuckDBPyConnection",
     bars: pa.Table,
     column: SlowColumn,
-    dataset: "pads.Dataset",
-    partition: pc.Expression | None,
+    opened: DeltaTable,
+    partition: Window,
 ) -> "pd.Series[float]":
     closes = bars[AVAILABLE].to_pandas()
     known = (pc.field(AVAILABLE) >= pa.scalar(closes.min() - column.max_age, STAMP)) & (
         pc.field(AVAILABLE) <= pa.scalar(closes.max(), STAMP)
     )
-    rows = dataset.to_table(
+    condition = partition.expression()
+    rows = partition.dataset(opened).to_table(
         columns=[AVAILABLE, "event_time", column.column],
-        filter=known if partition is None else known & partition,
+        filter=known if condition is None else known & condition,
     )
     connection.register("slow", rows)
     max_age_us = int(column.max_age / pd.Timedelta(1, "us"))
@@ -129,15 +132,18 @@ def _joined(
     return values
 
 
-def _years(bars: "pads.Dataset", of: pc.Expression) -> Iterator[pc.Expression]:
-    times = bars.to_table(columns=["open_time"], filter=of)["open_time"]
+def _years(opened: DeltaTable, window: Window) -> Iterator[Window]:
+    """The window cut at every New Year."""
+    times = window.dataset(opened).to_table(columns=["open_time"], filter=window.expression())["open_time"]
     if not len(times):
         return
     bounds = pc.min_max(times).as_py()
     for year in range(bounds["min"].year, bounds["max"].year + 1):
         first, after = (pd.Timestamp(f"{y}-01-01", tz="UTC") for y in (year, year + 1))
-        yield (pc.field("open_time") >= pa.scalar(first, STAMP)) & (
-            pc.field("open_time") < pa.scalar(after, STAMP)
+        yield replace(
+            window,
+            start=first if window.start is None else max(first, window.start),
+            end=after if window.end is None else min(after, window.end),
         )
 
 

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
 
 from acmf_core.errors import DataError
 from acmf_core.lake.merging import as_stamp
 from acmf_core.lake.tables import AVAILABLE, STAMP, Table
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 Stamp = str | int | pd.Timestamp | None
 
@@ -67,6 +72,24 @@ class Window:
             stop = first + most
             yield replace(self, start=times[first], end=times[stop] if stop < len(times) else self.end)
 
+    def dataset(self, opened: DeltaTable) -> "pads.Dataset":
+        """Only the files that may hold rows of the window; of a thousand small files most are not looked at.
+
+        `expression` has still to be applied: files are chosen by the bounds that the log keeps of them.
+        """
+        start = self.start.floor("ms") if self.start is not None else None
+        end = self.end.ceil("ms") if self.end is not None else None
+        return opened.to_pyarrow_dataset(
+            file_pruning_predicate=replace(self, start=start, end=end).sql() or None
+        )
+
+    def sql(self) -> str:
+        """The window in delta-rs's SQL; its bounds must be whole milliseconds, as in the log."""
+        terms = equal_sql(self.equal)
+        terms += [moment_sql(self.spec, ">=", self.start)] if self.start is not None else []
+        terms += [moment_sql(self.spec, "<", self.end)] if self.end is not None else []
+        return " AND ".join(terms)
+
     def expression(self) -> pc.Expression | None:
         """The Arrow filter; None where the window is the whole table."""
         parts = [pc.field(name) == value for name, value in self.equal.items()]
@@ -100,9 +123,9 @@ def span_sql(spec: Table, rows: pd.DataFrame, alias: str = "") -> list[str]:
     ]
 
 
-def equal_sql(spec: Table, values: Mapping[str, str]) -> list[str]:
-    """SQL terms for one partition."""
-    return [f"{_name(name, '')} = {_text(values[name])}" for name in spec.partitions]
+def equal_sql(values: Mapping[str, str]) -> list[str]:
+    """SQL terms for partitions with these values."""
+    return [f"{_name(name, '')} = {_text(value)}" for name, value in values.items()]
 
 
 def moment_sql(spec: Table, comparison: str, moment: pd.Timestamp, alias: str = "") -> str:
