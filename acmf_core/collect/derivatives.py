@@ -86,31 +86,6 @@ class LongShortSource:
         return _fresh(rows, f"long/short ratio of {self._symbol}", self._clock.now())
 
 
-class OpenInterestSource:
-    """Open interest every 15 minutes (port `Source`): for the lake; no feature reads it.
-
-    Parameters
-    ----------
-    venue, symbol, clock : Venue, str, Clock
-        As for `LongShortSource`.
-    """
-
-    name = "open_interest"
-    table = "open_interest"
-
-    def __init__(self, venue: Venue, symbol: str, clock: Clock) -> None:
-        self._venue = venue
-        self._symbol = symbol
-        self._clock = clock
-
-    async def collect(self, at: int) -> pd.DataFrame:
-        """The last five rows of the table `open_interest`; known, and refused, as `LongShortSource`'s."""
-        rows = await self._venue.open_interest(
-            self._symbol, now=self._clock.now(), period=PERIOD, limit=PERIODS
-        )
-        return _fresh(rows, f"open interest of {self._symbol}", self._clock.now())
-
-
 def _some(rows: pd.DataFrame, what: str) -> pd.DataFrame:
     if rows.empty:
         raise VenueUnavailable(f"the venue has no {what}", "ask again later, or switch the source off")

@@ -1,15 +1,16 @@
 """The Crypto Fear & Greed index of alternative.me: one value from 0 to 100 for each day.
 
 Wire format: {"data": [{"value": "40", "value_classification": "Fear", "timestamp": "1704067200"}, ...],
-"metadata": {"error": null}}; newest first, every number a string, stamps in seconds at 00:00 UTC.
+"metadata": {"error": null}}; newest first, every number a string, stamps in seconds, as a rule at 00:00 UTC
+(the service's own example is at 05:00).
 
-A day's value is published at its beginning. What history says of that moment is a convention, one hour after
-00:00 UTC; what the daemon received itself it knows from then on (ADR 084).
+A value belongs to the day of its stamp and is published at it. What history says of that moment is a
+convention, one hour after the stamp; what the daemon received itself it knows from then on (ADR 084).
 """
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pandas as pd
 import tenacity
@@ -23,13 +24,21 @@ from acmf_core.ports import Clock
 SERVICE: Final = "Fear & Greed (alternative.me)"
 BASE_URL: Final = "https://api.alternative.me"
 FIRST_DAY: Final = 1_517_443_200_000_000  # 2018-02-01: the index's first
-PUBLISHED_US: Final = 3_600_000_000  # one hour after 00:00 UTC a day's value counts as known
+PUBLISHED_US: Final = 3_600_000_000  # so long after its stamp a value counts as known
 CLASSES: Final = frozenset({"Extreme Fear", "Fear", "Neutral", "Greed", "Extreme Greed"})
 _DAYS_LIVE: Final = 10  # days asked for live: fills the holes of a short outage
 _CLOCK_SLACK_US: Final = 3_600_000_000  # our clock may be wrong by that much before a stamp is absurd
 _MAX_DAYS: Final = 20_000
 _HISTORY_TIMEOUT_S: Final = 30.0  # for years instead of days; `timeout_s` where that is longer
 _BACKOFF_S: Final = 0.5
+
+
+class _Value(NamedTuple):
+    """The index of one day; `stamp` (microseconds) is usually its 00:00 UTC, some days were stamped later."""
+
+    stamp: int
+    value: float
+    classification: str | None
 
 
 class FearGreedSource:
@@ -90,7 +99,7 @@ def fear_greed_history(config: SourceConfig) -> pd.DataFrame:
         wait=tenacity.wait_exponential_jitter(multiplier=_BACKOFF_S, max=10.0, jitter=_BACKOFF_S),
         reraise=True,
     )
-    def ask() -> dict[int, tuple[float, str | None]]:
+    def ask() -> dict[int, _Value]:
         # In a thread of its own: a notebook has a running loop already.
         with ThreadPoolExecutor(1, thread_name_prefix="fear-greed") as pool:
             return pool.submit(lambda: asyncio.run(_ask(config, 0, timeout_s))).result()
@@ -98,7 +107,7 @@ def fear_greed_history(config: SourceConfig) -> pd.DataFrame:
     return _rows(ask(), None)
 
 
-async def _ask(config: SourceConfig, limit: int, timeout_s: float) -> dict[int, tuple[float, str | None]]:
+async def _ask(config: SourceConfig, limit: int, timeout_s: float) -> dict[int, _Value]:
     """Value and classification by day (microseconds); `limit` 0 is all."""
     url = f"{(config.base_url or BASE_URL).rstrip('/')}/fng/"
     status, body = await answers.fetch(SERVICE, url, timeout_s=timeout_s, params={"limit": str(limit)})
@@ -106,7 +115,7 @@ async def _ask(config: SourceConfig, limit: int, timeout_s: float) -> dict[int, 
     return _days(answers.json_object(SERVICE, body))
 
 
-def _days(answer: dict[str, Any]) -> dict[int, tuple[float, str | None]]:
+def _days(answer: dict[str, Any]) -> dict[int, _Value]:
     metadata = answer.get("metadata")
     error = metadata.get("error") if isinstance(metadata, dict) else None
     if error is not None:
@@ -116,15 +125,16 @@ def _days(answer: dict[str, Any]) -> dict[int, tuple[float, str | None]]:
         answers.unusable(SERVICE, "no list of values")
     if len(entries) > _MAX_DAYS:
         answers.unusable(SERVICE, f"{len(entries):,} values, more than there are days")
-    days: dict[int, tuple[float, str | None]] = {}
+    days: dict[int, _Value] = {}
     for entry in entries:
-        day, value = _entry(entry)
-        if days.setdefault(day, value)[0] != value[0]:
-            answers.unusable(SERVICE, f"two values of {_day(day)}: {days[day][0]:g} and {value[0]:g}")
+        said = _entry(entry)
+        day = said.stamp - said.stamp % DAY_US
+        if days.setdefault(day, said).value != said.value:
+            answers.unusable(SERVICE, f"two values of {_day(day)}: {days[day].value:g} and {said.value:g}")
     return days
 
 
-def _entry(entry: object) -> tuple[int, tuple[float, str | None]]:
+def _entry(entry: object) -> _Value:
     if not isinstance(entry, dict):
         answers.unusable(SERVICE, f"an entry that is no object: {answers.shown(entry)}")
     value, stamp = _whole(entry.get("value")), _whole(entry.get("timestamp"))
@@ -132,11 +142,11 @@ def _entry(entry: object) -> tuple[int, tuple[float, str | None]]:
         answers.unusable(SERVICE, f"a value outside 0 to 100: {answers.shown(entry.get('value'))}")
     if stamp is None:
         answers.unusable(SERVICE, f"a time that is no number: {answers.shown(entry.get('timestamp'))}")
-    day = stamp * 1_000_000
-    if day % DAY_US or not FIRST_DAY <= day < FIRST_DAY + _MAX_DAYS * DAY_US:
-        answers.unusable(SERVICE, f"a time that begins no day since 2018-02-01: {stamp}")
+    moment = stamp * 1_000_000
+    if not FIRST_DAY <= moment < FIRST_DAY + _MAX_DAYS * DAY_US:
+        answers.unusable(SERVICE, f"a time of no day since 2018-02-01: {stamp}")
     named = entry.get("value_classification")
-    return day, (float(value), named if isinstance(named, str) and named in CLASSES else None)
+    return _Value(moment, float(value), named if isinstance(named, str) and named in CLASSES else None)
 
 
 def _whole(value: object) -> int | None:
@@ -146,21 +156,24 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _rows(days: dict[int, tuple[float, str | None]], received: int | None) -> pd.DataFrame:
+def _rows(days: dict[int, _Value], received: int | None) -> pd.DataFrame:
     """Rows of fear_greed; `received` is when the running day's value came, None in history."""
     stamps = sorted(days)
-    known = [
-        max(received, day) if received is not None and received - day < DAY_US else day + PUBLISHED_US
-        for day in stamps
-    ]
+    known = [_known_at(days[day].stamp, received) for day in stamps]
     return pd.DataFrame(
         {
             "event_time": _times(stamps),
             "available_at": _times(known),
-            "value": [days[day][0] for day in stamps],
-            "classification": pd.Series([days[day][1] for day in stamps], dtype="str"),
+            "value": [days[day].value for day in stamps],
+            "classification": pd.Series([days[day].classification for day in stamps], dtype="str"),
         }
     )
+
+
+def _known_at(stamp: int, received: int | None) -> int:
+    if received is not None and received - stamp < DAY_US:
+        return max(received, stamp)
+    return stamp + PUBLISHED_US
 
 
 def _times(stamps: list[int]) -> pd.DatetimeIndex:

@@ -131,7 +131,9 @@ class VenueTail:
 
     async def _funding(self, start: pd.Timestamp, end: pd.Timestamp) -> MergeReport:
         async with _Asking(self._config, self._backoff_s) as asking:
-            rows = await asking.ask(lambda venue: venue.funding(self._symbol, start=_us(start)))
+            rows = await asking.ask(
+                lambda venue: venue.funding(self._symbol, start=_us(start), now=_us(self._now))
+            )
         return self._merge("funding", [rows[rows["event_time"] < end]], "event_time")
 
     async def _ratio_rows(self, name: str, start: pd.Timestamp, end: pd.Timestamp) -> MergeReport:

