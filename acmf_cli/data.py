@@ -61,8 +61,8 @@ def import_file(
     A column available_at says when each row was known. Without one the usual delay of the table is taken;
     onchain and news need it.
     """
-    from acmf_core.collect.importer import table_of
-    from acmf_core.collect.intake import import_candles, import_funding, import_slow
+    from acmf_core.collect.files.importer import table_of
+    from acmf_core.collect.files.intake import import_candles, import_funding, import_slow
 
     lake = open_lake(settings)
     symbol = symbol or settings.config.market.symbol

@@ -51,8 +51,8 @@ def check(
 
     Exit code 1 where 15m bars have an error, or any row was known before it happened.
     """
+    from acmf_core.collect.files.intake import bridge_lake
     from acmf_core.collect.inspection import inspect_lake
-    from acmf_core.collect.intake import bridge_lake
 
     lake = open_lake(ctx.obj)
     chosen = _chosen(lake, symbol, interval)

@@ -81,7 +81,7 @@ def _line(health: "SourceHealth", newest: int | None, now: int) -> dict[str, Any
 
 
 def _show(found: dict[str, Any]) -> None:
-    from acmf_core.collect.outages import lasted
+    from acmf_core.collect.asking.outages import lasted
 
     offset = found["clock_offset_s"]
     clock = "not measured" if offset is None else f"{offset:+.2f} s off"

@@ -14,8 +14,8 @@ from production.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-    from acmf_core.collect.archive import Archive
-    from acmf_core.collect.backfill import Outcome
+    from acmf_core.collect.archive.client import Archive
+    from acmf_core.collect.pull.backfill import Outcome
     from acmf_core.errors import AcmfError
 
 TABLES = ("candles", "funding", "fear_greed", "macro", "long_short", "open_interest")
@@ -61,7 +61,7 @@ def pull(
     interface. What the lake has is not asked for again. A series that fails does not stop the others.
     """
     from acmf_cli.progress import ProgressBars
-    from acmf_core.collect.backfill import Backfill
+    from acmf_core.collect.pull.backfill import Backfill
     from acmf_core.execution.clock import SystemClock
 
     settings: Settings = ctx.obj
@@ -103,7 +103,7 @@ def _window(start: str, end: str | None, now: int) -> "tuple[pd.Timestamp, pd.Ti
 
 
 def _archive(settings: Settings) -> "Archive":
-    from acmf_core.collect.archive import Archive
+    from acmf_core.collect.archive.client import Archive
 
     sources = settings.config.sources
     return Archive(

@@ -9,8 +9,8 @@ import click
 if TYPE_CHECKING:
     import pandas as pd
 
-    from acmf_core.collect.backfill import Outcome
-    from acmf_core.collect.intake import ImportReport
+    from acmf_core.collect.files.intake import ImportReport
+    from acmf_core.collect.pull.backfill import Outcome
     from acmf_core.lake import Lake, MergeReport
 
 

@@ -49,8 +49,8 @@ class BarSource:
         return self._pulled()
 
     def _imported(self, candles: Path, funding: Path | None, say: Say) -> str:
+        from acmf_core.collect.files.importer import read_candles, read_funding
         from acmf_core.collect.history import warmup_bars
-        from acmf_core.collect.importer import read_candles, read_funding
         from acmf_core.lake.tables import candle_rows, funding_rows
 
         symbol = self.config.market.symbol
@@ -65,8 +65,8 @@ class BarSource:
         return symbol
 
     def _pulled(self) -> str:
-        from acmf_core.collect.archive import Archive
-        from acmf_core.collect.pull import pull_candles, pull_funding
+        from acmf_core.collect.archive.client import Archive
+        from acmf_core.collect.pull.series import pull_candles, pull_funding
         from acmf_core.execution.clock import SystemClock
         from acmf_core.lake.merging import as_stamp
 

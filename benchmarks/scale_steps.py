@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.archive import Archive
-from acmf_core.collect.pull import pull_candles
+from acmf_core.collect.archive.client import Archive
+from acmf_core.collect.pull.series import pull_candles
 from acmf_core.features.asof import last_known, take
 from acmf_core.lake import Lake
 from acmf_core.lake.queries import SlowColumn

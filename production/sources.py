@@ -6,8 +6,8 @@ A part of the composition root (`bootstrap.py`), apart from it because a replay 
 from collections.abc import Callable
 from pathlib import Path
 
+from acmf_core.collect.asking.cached import Cached
 from acmf_core.collect.book import BookSource
-from acmf_core.collect.cached import Cached
 from acmf_core.collect.candles import CandleSource
 from acmf_core.collect.derivatives import FundingSource, LongShortSource
 from acmf_core.collect.macro import MacroSource
@@ -15,7 +15,7 @@ from acmf_core.collect.news import NewsSource
 from acmf_core.collect.onchain import OnchainSource
 from acmf_core.collect.sentiment import FearGreedSource
 from acmf_core.collect.sync import DataSync
-from acmf_core.collect.venue import Venue
+from acmf_core.collect.venue.client import Venue
 from acmf_core.config import Config, SourceConfig
 from acmf_core.domain import SourceHealth
 from acmf_core.errors import ConfigError

@@ -4,7 +4,7 @@ from typing import Final
 
 import pandas as pd
 
-from acmf_core.collect.venue import Venue
+from acmf_core.collect.venue.client import Venue
 from acmf_core.errors import StaleData
 from acmf_core.features.sources import book_summaries
 from acmf_core.ports import Clock

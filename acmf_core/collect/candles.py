@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.venue import Venue
+from acmf_core.collect.venue.client import Venue
 from acmf_core.domain import BAR_US, INTERVAL_SECONDS
 from acmf_core.errors import AcmfError, MissingBars, StaleData
 from acmf_core.lake import resample

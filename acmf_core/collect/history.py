@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from acmf_core.collect.importer import read_candles, read_funding
+from acmf_core.collect.files.importer import read_candles, read_funding
 from acmf_core.collect.slow_rows import slow_frames
 from acmf_core.collect.synthetic import is_synthetic
 from acmf_core.domain import INTERVAL_SECONDS

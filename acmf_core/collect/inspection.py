@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from acmf_core.collect.importer import read_candles, read_funding
+from acmf_core.collect.files.importer import read_candles, read_funding
 from acmf_core.features import SCHEMA
 from acmf_core.lake import Lake
 from acmf_core.lake.audit import Audit, Stamp, audit, inspect

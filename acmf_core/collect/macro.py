@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import tenacity
 
-from acmf_core.collect import answers
-from acmf_core.collect.yahoo import SERVICE, Allowance, Series, Yahoo
+from acmf_core.collect.web import answers
+from acmf_core.collect.web.yahoo import SERVICE, Allowance, Series, Yahoo
 from acmf_core.config import SourceConfig
 from acmf_core.domain import DAY_US
 from acmf_core.errors import VenueUnavailable

@@ -6,10 +6,10 @@ from typing import Final
 
 import pandas as pd
 
-from acmf_core.collect import feeds
-from acmf_core.collect.judgement import NewsScore
-from acmf_core.collect.prompt import PROMPT_VERSION
-from acmf_core.collect.scoring import Scorer
+from acmf_core.collect.headlines import feeds
+from acmf_core.collect.headlines.judgement import NewsScore
+from acmf_core.collect.headlines.prompt import PROMPT_VERSION
+from acmf_core.collect.headlines.scoring import Scorer
 from acmf_core.config import AnthropicConfig, NewsConfig
 from acmf_core.errors import VenueUnavailable
 from acmf_core.ports import Cache, Clock

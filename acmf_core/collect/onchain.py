@@ -13,8 +13,8 @@ from typing import Final
 
 import pandas as pd
 
-from acmf_core.collect import answers
-from acmf_core.collect.whale_alert import PAGE_ROWS, SERVICE, Page, Question, TooFarBack, Transfer, page
+from acmf_core.collect.web import answers
+from acmf_core.collect.web.whale_alert import PAGE_ROWS, SERVICE, Page, Question, TooFarBack, Transfer, page
 from acmf_core.config import OnchainConfig
 from acmf_core.errors import ConfigError, DataError, VenueUnavailable
 from acmf_core.ports import Clock

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from acmf_core.collect.outages import Outages
+from acmf_core.collect.asking.outages import Outages
 from acmf_core.domain import Alert
 from acmf_core.errors import DataError
 from acmf_core.lake import Lake

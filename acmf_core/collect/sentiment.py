@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 import tenacity
 
-from acmf_core.collect import answers
+from acmf_core.collect.web import answers
 from acmf_core.config import SourceConfig
 from acmf_core.domain import DAY_US
 from acmf_core.errors import VenueUnavailable

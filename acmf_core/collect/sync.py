@@ -13,15 +13,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-from acmf_core.collect.fetch import CandleAnswer, Candles, Fetch, checked_candles
-from acmf_core.collect.known import MAX_AGE_S, checked
-from acmf_core.collect.optional import OptionalSources
-from acmf_core.collect.outages import Outages
-from acmf_core.collect.policy import Outcome, ask, outcomes, reason_of
+from acmf_core.collect.asking.fetch import CandleAnswer, Candles, Fetch, checked_candles
+from acmf_core.collect.asking.known import MAX_AGE_S, checked
+from acmf_core.collect.asking.optional import OptionalSources
+from acmf_core.collect.asking.outages import Outages
+from acmf_core.collect.asking.policy import Outcome, ask, outcomes, reason_of
+from acmf_core.collect.asking.window import SLACK_BARS, CandleWindow, Conflict
 from acmf_core.collect.recorder import LakeRecorder
 from acmf_core.collect.slow_rows import slow_frames
 from acmf_core.collect.snapshot import MarketSnapshot
-from acmf_core.collect.window import SLACK_BARS, CandleWindow, Conflict
 from acmf_core.config import ExchangeConfig, SourceConfig, SourcesConfig
 from acmf_core.domain import BAR_US, Alert, Health, SourceHealth
 from acmf_core.errors import AcmfError, DataError, StaleData, VenueUnavailable

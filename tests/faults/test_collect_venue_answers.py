@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from market_server import MarketServer, made_bars
 
-from acmf_core.collect import venue_answers as answers
+from acmf_core.collect.venue import answers
 from acmf_core.errors import VenueUnavailable
 from acmf_core.lake.merging import conform
 from acmf_core.lake.tables import OHLCV, table

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from market_server import DEPTH, FUNDING, KLINES, LONG_SHORT, TIME, MarketServer, made_bars
 
-from acmf_core.collect.venue import Venue
+from acmf_core.collect.venue.client import Venue
 from acmf_core.config import ExchangeConfig
 from acmf_core.domain import BAR_US
 from acmf_core.errors import AcmfError, ConfigError, DataError, VenueUnavailable

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from archive_server import ArchiveServer
 
-from acmf_core.collect.archive import Archive
+from acmf_core.collect.archive.client import Archive
+from acmf_core.collect.files.importer import read_candles, read_funding
 from acmf_core.collect.history import load_market
-from acmf_core.collect.importer import read_candles, read_funding
-from acmf_core.collect.pull import PullReport, pull_candles, pull_funding
+from acmf_core.collect.pull.series import PullReport, pull_candles, pull_funding
 from acmf_core.collect.synthetic import synthetic_market
 from acmf_core.errors import DataError, VenueUnavailable
 from acmf_core.lake import Lake
@@ -250,7 +250,8 @@ def test_a_pull_killed_at_random_goes_on_to_the_same_table(
 ) -> None:
     script = (
         "import sys, pandas as pd; from pathlib import Path\n"
-        "from acmf_core.collect.archive import Archive; from acmf_core.collect.pull import pull_candles\n"
+        "from acmf_core.collect.archive.client import Archive\n"
+        "from acmf_core.collect.pull.series import pull_candles\n"
         "from acmf_core.lake import Lake\n"
         "print('ready', flush=True)\n"
         "with Archive(sys.argv[1], Path(sys.argv[2]) / 'cache', connections=1) as a:\n"

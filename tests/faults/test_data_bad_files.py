@@ -205,7 +205,7 @@ def test_wrong_usage_is_exit_2(run: Run) -> None:
 
 def test_no_network_is_exit_3_and_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACMF__SOURCES__ARCHIVE_BASE_URL", '"http://127.0.0.1:9"')
-    monkeypatch.setattr("acmf_core.collect.archive.BACKOFF_S", 0.001)
+    monkeypatch.setattr("acmf_core.collect.archive.client.BACKOFF_S", 0.001)
     pull = ("pull", "--from", "2024-01-01", "--to", "2024-02-01", "--only", "candles", "--no-tail")
     code, out, err = run(*pull)
     assert code == 3

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from archive_server import HEADER, METRICS_HEADER, ArchiveServer, metrics_lines
 
-from acmf_core.collect.archive import Archive
-from acmf_core.collect.archive_files import ArchiveFile
-from acmf_core.collect.archive_rows import klines_of
-from acmf_core.collect.metrics import pull_metrics
-from acmf_core.collect.pull import pull_candles, pull_funding
+from acmf_core.collect.archive.client import Archive
+from acmf_core.collect.archive.files import ArchiveFile
+from acmf_core.collect.archive.metrics import pull_metrics
+from acmf_core.collect.archive.rows import klines_of
+from acmf_core.collect.pull.series import pull_candles, pull_funding
 from acmf_core.collect.synthetic import synthetic_market
 from acmf_core.errors import ConfigError, DataError, VenueUnavailable
 from acmf_core.lake import Lake

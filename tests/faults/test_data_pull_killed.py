@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from archive_server import ArchiveServer
 
-from acmf_core.collect.importer import read_candles, read_funding
+from acmf_core.collect.files.importer import read_candles, read_funding
 from acmf_core.lake import Lake
 from acmf_core.lake.tables import OHLCV
 
@@ -25,7 +25,8 @@ BARS = {"15m": 70_176, "1h": 17_544, "4h": 4_386, "1d": 731}
 KILLED_PULLS = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-import acmf_cli.data, acmf_cli.data_pull, acmf_cli.progress, acmf_core.collect.backfill, acmf_core.lake.lake
+import acmf_cli.data, acmf_cli.data_pull, acmf_cli.progress
+import acmf_core.collect.pull.backfill, acmf_core.lake.lake
 from acmf_cli.main import main
 
 folder, pull = Path(sys.argv[1]), json.loads(sys.argv[2])

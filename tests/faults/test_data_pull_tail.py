@@ -7,12 +7,12 @@ import pytest
 from archive_server import ArchiveServer
 from market_server import MarketServer
 
-from acmf_core.collect import tail as tail_module
-from acmf_core.collect.archive import Archive
-from acmf_core.collect.metrics import pull_metrics
-from acmf_core.collect.pull import pull_candles
+from acmf_core.collect.archive.client import Archive
+from acmf_core.collect.archive.metrics import pull_metrics
+from acmf_core.collect.pull import tail as tail_module
+from acmf_core.collect.pull.series import pull_candles
+from acmf_core.collect.pull.tail import VenueTail, asked_together, missing_bars
 from acmf_core.collect.synthetic import synthetic_market
-from acmf_core.collect.tail import VenueTail, asked_together, missing_bars
 from acmf_core.config import ExchangeConfig
 from acmf_core.errors import ConfigError, VenueUnavailable
 from acmf_core.lake import Lake

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from acmf_core.collect.files.importer import read_candles, read_funding
+from acmf_core.collect.files.slow import read_slow
 from acmf_core.collect.history import load_market
-from acmf_core.collect.importer import read_candles, read_funding
-from acmf_core.collect.slow_files import read_slow
 from acmf_core.features import SCHEMA, build_features
 from acmf_core.features.market import COLUMNS
 from acmf_core.lake import Lake

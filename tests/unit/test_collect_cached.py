@@ -7,7 +7,7 @@ import pytest
 from fake_sources import FakeSource, rows_of
 from fakes import FakeCache, FakeClock
 
-from acmf_core.collect.cached import Cached
+from acmf_core.collect.asking.cached import Cached
 from acmf_core.errors import VenueUnavailable
 from acmf_core.ports import Source
 

@@ -12,7 +12,7 @@ from fakes import FakeClock
 from market_server import KLINES, MarketServer, made_bars
 
 from acmf_core.collect.candles import CandleSource, disagreements
-from acmf_core.collect.venue import Venue
+from acmf_core.collect.venue.client import Venue
 from acmf_core.config import ExchangeConfig
 from acmf_core.domain import BAR_US
 from acmf_core.errors import ConfigError, MissingBars, StaleData, VenueUnavailable

@@ -9,7 +9,7 @@ from fakes import FakeClock
 from market_server import FUNDING, LONG_SHORT, MarketServer, made_bars
 
 from acmf_core.collect.derivatives import FundingSource, LongShortSource
-from acmf_core.collect.venue import Venue
+from acmf_core.collect.venue.client import Venue
 from acmf_core.config import ExchangeConfig
 from acmf_core.domain import BAR_US
 from acmf_core.errors import StaleData, VenueUnavailable

@@ -11,9 +11,9 @@ from fakes import FakeCache, FakeClock
 from feed_server import FeedServer, Page, atom, rss
 from hostile_headlines import HOSTILE
 
-from acmf_core.collect.headlines import Headline, clean
+from acmf_core.collect.headlines.cleaning import Headline, clean
+from acmf_core.collect.headlines.prompt import PROMPT_VERSION
 from acmf_core.collect.news import NewsSource
-from acmf_core.collect.prompt import PROMPT_VERSION
 from acmf_core.config import AnthropicConfig, NewsConfig
 from acmf_core.domain import DAY_US
 from acmf_core.errors import ConfigError, DataError, VenueUnavailable

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from feed_server import FeedServer, Page, atom, rss
 
-from acmf_core.collect import feeds
+from acmf_core.collect.headlines import feeds
 from acmf_core.config import NewsConfig
 from acmf_core.errors import VenueUnavailable
 

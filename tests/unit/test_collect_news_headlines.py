@@ -8,7 +8,7 @@ from hostile_headlines import HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acmf_core.collect.headlines import Headline, clean
+from acmf_core.collect.headlines.cleaning import Headline, clean
 
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 

@@ -26,10 +26,16 @@ from hostile_headlines import HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acmf_core.collect.headlines import clean
-from acmf_core.collect.judgement import NewsScore, decoded, read_answer
-from acmf_core.collect.prompt import MAX_OUTPUT_TOKENS, PROMPT_VERSION, TOOL, build_request, estimate_tokens
-from acmf_core.collect.scoring import Scorer
+from acmf_core.collect.headlines.cleaning import clean
+from acmf_core.collect.headlines.judgement import NewsScore, decoded, read_answer
+from acmf_core.collect.headlines.prompt import (
+    MAX_OUTPUT_TOKENS,
+    PROMPT_VERSION,
+    TOOL,
+    build_request,
+    estimate_tokens,
+)
+from acmf_core.collect.headlines.scoring import Scorer
 from acmf_core.config import AnthropicConfig
 from acmf_core.domain import DAY_US
 from acmf_core.errors import AcmfError, ConfigError, DataError, VenueUnavailable

@@ -171,7 +171,7 @@ def test_a_replay_has_no_flight_recorder():
 
 @pytest.mark.parametrize("failures", [3])
 async def test_a_circuit_counts_its_rest_from_the_last_failure(failures):
-    from acmf_core.collect.policy import Circuit
+    from acmf_core.collect.asking.policy import Circuit
 
     clock = FakeClock(AT)
     circuit = Circuit(failures, 60.0, clock)

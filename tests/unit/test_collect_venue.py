@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from market_server import FUNDING, KLINES, LONG_SHORT, TIME, MarketServer, made_bars
 
-from acmf_core.collect.venue import Venue
+from acmf_core.collect.venue.client import Venue
 from acmf_core.config import ExchangeConfig
 from acmf_core.domain import BAR_US
 from acmf_core.errors import ConfigError
@@ -274,7 +274,7 @@ async def test_two_years_of_real_bars_come_back_to_the_bit(real_data: Path) -> N
 
 
 def test_decimal_text_becomes_the_double_that_the_archives_csv_gives(tmp_path: Path) -> None:
-    from acmf_core.collect.venue_answers import decimal
+    from acmf_core.collect.venue.answers import decimal
 
     texts = ["61800.20", "0.1", "2.909", "9007199254740993", "0.00000001", "123456789.123456789", "1.005"]
     file = tmp_path / "klines.csv"

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from acmf_cli.main import main
-from acmf_core.collect.importer import table_of
-from acmf_core.collect.intake import import_slow
-from acmf_core.collect.slow_files import LAYOUTS, read_slow
+from acmf_core.collect.files.importer import table_of
+from acmf_core.collect.files.intake import import_slow
+from acmf_core.collect.files.slow import LAYOUTS, read_slow
 from acmf_core.errors import AcmfError, BadCandle, DataError
 from acmf_core.lake import Lake
 from acmf_core.lake.tables import TABLES

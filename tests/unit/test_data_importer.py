@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from lake_rows import FIRST, bars
 
-from acmf_core.collect.importer import check_bars, read_candles, read_funding, table_of
+from acmf_core.collect.files.importer import check_bars, read_candles, read_funding, table_of
 from acmf_core.errors import AcmfError, BadCandle, DataError, MissingBars
 
 STEP = pd.Timedelta(minutes=15)

@@ -31,8 +31,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     for name in [n for n in os.environ if n.startswith("ACMF__") or n == "LAKE_URI"]:
         monkeypatch.delenv(name)
     monkeypatch.setattr("acmf_core.execution.clock.SystemClock", partial(ReplayClock, NOW_US))
-    monkeypatch.setattr("acmf_core.collect.archive.BACKOFF_S", 0.001)
-    monkeypatch.setattr("acmf_core.collect.tail._BACKOFF_S", 0.001)
+    monkeypatch.setattr("acmf_core.collect.archive.client.BACKOFF_S", 0.001)
+    monkeypatch.setattr("acmf_core.collect.pull.tail._BACKOFF_S", 0.001)
 
     def command(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from archive_server import METRICS_HEADER, metrics_lines
 
-from acmf_core.collect.archive_files import ArchiveFile
-from acmf_core.collect.metrics import MetricsDay, metrics_of
+from acmf_core.collect.archive.files import ArchiveFile
+from acmf_core.collect.archive.metrics import MetricsDay, metrics_of
 from acmf_core.errors import DataError
 
 FILE = ArchiveFile("metrics", "BTCUSDT", "2024-01-02")

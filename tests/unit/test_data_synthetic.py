@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from acmf_core.collect.files.importer import check_bars
 from acmf_core.collect.history import load_market
-from acmf_core.collect.importer import check_bars
 from acmf_core.collect.synthetic import SYMBOL, is_synthetic, store_synthetic, synthetic_market
 from acmf_core.config import MarketConfig
 from acmf_core.features import MarketData

@@ -71,7 +71,7 @@ def test_a_folder_of_somebody_else_is_never_wiped(tmp_path):
 
 
 def test_without_a_network_the_demo_says_so_and_offers_what_works_without(tmp_path, monkeypatch):
-    monkeypatch.setattr("acmf_core.collect.archive.BACKOFF_S", 0.0)
+    monkeypatch.setattr("acmf_core.collect.archive.client.BACKOFF_S", 0.0)
     unreachable = {"archive_base_url": "http://127.0.0.1:9", "archive_timeout_s": 1.0}
     with pytest.raises(VenueUnavailable, match=r"CANDLES=.*SYNTHETIC=1"):
         journey(tmp_path, sources=unreachable).run(candles=None, funding=None, synthetic=False)

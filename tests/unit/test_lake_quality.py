@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from lake_rows import FIRST, bars, rows
 
-from acmf_core.collect.importer import read_candles
+from acmf_core.collect.files.importer import read_candles
 from acmf_core.lake.quality import bridge, check_candles, check_funding, gaps
 
 STEP = pd.Timedelta(minutes=15)

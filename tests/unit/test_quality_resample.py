@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from lake_rows import FIRST, bars
 
-from acmf_core.collect.importer import read_candles
+from acmf_core.collect.files.importer import read_candles
 from acmf_core.errors import ConfigError
 from acmf_core.features.blocks import complete_candles, run_lengths
 from acmf_core.lake.resample import cascade, compared, disagreements, resample

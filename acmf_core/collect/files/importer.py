@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.columns import in_order, map_columns, market_named, numbers, plain, when
-from acmf_core.collect.filetypes import read_table
-from acmf_core.collect.slow_files import slow_table_of
-from acmf_core.collect.stamps import to_utc
+from acmf_core.collect.files.columns import in_order, map_columns, market_named, numbers, plain, when
+from acmf_core.collect.files.filetypes import read_table
+from acmf_core.collect.files.slow import slow_table_of
+from acmf_core.collect.files.stamps import to_utc
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import BadCandle, DataError
 from acmf_core.lake.quality import gaps, missing_bars

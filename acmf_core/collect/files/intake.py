@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from acmf_core.collect.columns import plain
+from acmf_core.collect.files.columns import plain
+from acmf_core.collect.files.importer import read_candles, read_funding
+from acmf_core.collect.files.slow import LAYOUTS, read_slow
 from acmf_core.collect.history import warmup_bars
-from acmf_core.collect.importer import read_candles, read_funding
-from acmf_core.collect.slow_files import LAYOUTS, read_slow
 from acmf_core.errors import DataError
 from acmf_core.lake import Lake, MergeReport
 from acmf_core.lake.quality import bridge, gaps, missing_bars
@@ -135,7 +135,7 @@ def import_slow(
     sort: bool = False,
     accept_corrections: bool = False,
 ) -> ImportReport:
-    """Rows of a slow table (`slow_files.LAYOUTS`) out of a file into the lake, all or nothing.
+    """Rows of a slow table (`slow.LAYOUTS`) out of a file into the lake, all or nothing.
 
     Parameters as `import_candles`; `symbol` is left out where the table has none. Ratios and open interest
     lie beside the archive's ("5m"), whatever their spacing.

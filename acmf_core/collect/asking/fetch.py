@@ -8,8 +8,8 @@ from typing import Final, Protocol
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.policy import ask
-from acmf_core.collect.window import CandleWindow
+from acmf_core.collect.asking.policy import ask
+from acmf_core.collect.asking.window import CandleWindow
 from acmf_core.config import SourceConfig
 from acmf_core.domain import BAR_US, INTERVAL_SECONDS
 from acmf_core.errors import AcmfError, DataError, MissingBars, StaleData

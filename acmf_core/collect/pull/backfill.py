@@ -8,13 +8,13 @@ from typing import Final
 
 import pandas as pd
 
-from acmf_core.collect.archive import Archive, Progress
-from acmf_core.collect.metrics import INTERVAL as METRICS_INTERVAL
-from acmf_core.collect.metrics import TABLES as METRICS_TABLES
-from acmf_core.collect.metrics import pull_metrics
-from acmf_core.collect.pull import pull_candles, pull_funding, stored_span
-from acmf_core.collect.pull_report import PullReport, nothing_merged, together
-from acmf_core.collect.tail import RATIO_INTERVAL, VenueTail
+from acmf_core.collect.archive.client import Archive, Progress
+from acmf_core.collect.archive.metrics import INTERVAL as METRICS_INTERVAL
+from acmf_core.collect.archive.metrics import TABLES as METRICS_TABLES
+from acmf_core.collect.archive.metrics import pull_metrics
+from acmf_core.collect.pull.report import PullReport, nothing_merged, together
+from acmf_core.collect.pull.series import pull_candles, pull_funding, stored_span
+from acmf_core.collect.pull.tail import RATIO_INTERVAL, VenueTail
 from acmf_core.config import Config
 from acmf_core.errors import AcmfError, ConfigError, DataError, VenueUnavailable
 from acmf_core.lake import Lake, MergeReport

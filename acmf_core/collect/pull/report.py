@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from acmf_core.collect.archive import Progress
-from acmf_core.collect.archive_files import Fetched
+from acmf_core.collect.archive.client import Progress
+from acmf_core.collect.archive.files import Fetched
 from acmf_core.lake import MergeReport
 from acmf_core.lake.merging import no_conflicts
 from acmf_core.lake.tables import table

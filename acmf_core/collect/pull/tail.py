@@ -11,11 +11,11 @@ from typing import Any, Final
 import pandas as pd
 import tenacity
 
-from acmf_core.collect.metrics import DELAY
-from acmf_core.collect.metrics import INTERVAL as ARCHIVE_INTERVAL
-from acmf_core.collect.pull import FUNDING_STEP, chunks_of, stored_times
-from acmf_core.collect.pull_report import nothing_merged, together
-from acmf_core.collect.venue import Venue
+from acmf_core.collect.archive.metrics import DELAY
+from acmf_core.collect.archive.metrics import INTERVAL as ARCHIVE_INTERVAL
+from acmf_core.collect.pull.report import nothing_merged, together
+from acmf_core.collect.pull.series import FUNDING_STEP, chunks_of, stored_times
+from acmf_core.collect.venue.client import Venue
 from acmf_core.config import ExchangeConfig
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import VenueUnavailable

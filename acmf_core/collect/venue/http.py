@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
-from acmf_core.collect.venue_answers import RETRY, shown
+from acmf_core.collect.venue.answers import RETRY, shown
 from acmf_core.errors import AcmfError, ConfigError, DataError, VenueUnavailable
 
 MAX_BODY: Final = 5_000_000  # bytes; a full page of klines has 0.3 million

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.archive_files import ArchiveFile
-from acmf_core.collect.filetypes import KLINE_COLUMNS
-from acmf_core.collect.importer import check_bars
-from acmf_core.collect.stamps import to_utc
+from acmf_core.collect.archive.files import ArchiveFile
+from acmf_core.collect.files.filetypes import KLINE_COLUMNS
+from acmf_core.collect.files.importer import check_bars
+from acmf_core.collect.files.stamps import to_utc
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import DataError
 

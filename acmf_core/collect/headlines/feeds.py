@@ -16,7 +16,7 @@ from xml.parsers import expat
 
 import httpx
 
-from acmf_core.collect.headlines import Headline, clean
+from acmf_core.collect.headlines.cleaning import Headline, clean
 from acmf_core.config import NewsConfig
 from acmf_core.errors import VenueUnavailable
 

@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.archive import Archive, Progress
-from acmf_core.collect.archive_files import ArchiveFile, Fetched
-from acmf_core.collect.archive_rows import csv_of, period_of
-from acmf_core.collect.pull_report import Counted, PullReport, nothing_merged, report_of
-from acmf_core.collect.stamps import to_utc
+from acmf_core.collect.archive.client import Archive, Progress
+from acmf_core.collect.archive.files import ArchiveFile, Fetched
+from acmf_core.collect.archive.rows import csv_of, period_of
+from acmf_core.collect.files.stamps import to_utc
+from acmf_core.collect.pull.report import Counted, PullReport, nothing_merged, report_of
 from acmf_core.errors import DataError
 from acmf_core.lake import Lake, MergeReport
 

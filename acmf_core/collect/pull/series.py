@@ -10,10 +10,10 @@ from typing import Final
 
 import pandas as pd
 
-from acmf_core.collect.archive import Archive, Progress
-from acmf_core.collect.archive_files import ArchiveFile, Fetched
-from acmf_core.collect.archive_rows import funding_of, klines_of
-from acmf_core.collect.pull_report import Counted, PullReport, nothing_merged, report_of
+from acmf_core.collect.archive.client import Archive, Progress
+from acmf_core.collect.archive.files import ArchiveFile, Fetched
+from acmf_core.collect.archive.rows import funding_of, klines_of
+from acmf_core.collect.pull.report import Counted, PullReport, nothing_merged, report_of
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import DataError
 from acmf_core.lake import Lake, MergeReport

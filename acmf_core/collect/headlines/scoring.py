@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from acmf_core.collect.budget import Reserved, TokenBudget
-from acmf_core.collect.judgement import NewsScore, decoded, read_answer, used_tokens
-from acmf_core.collect.prompt import build_request, estimate_tokens
+from acmf_core.collect.headlines.budget import Reserved, TokenBudget
+from acmf_core.collect.headlines.judgement import NewsScore, decoded, read_answer, used_tokens
+from acmf_core.collect.headlines.prompt import build_request, estimate_tokens
 from acmf_core.config import AnthropicConfig
 from acmf_core.errors import ConfigError, DataError, VenueUnavailable
 from acmf_core.ports import Cache, Clock

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from acmf_core.collect import answers
+from acmf_core.collect.web import answers
 from acmf_core.errors import DataError
 
 SERVICE: Final = "Whale Alert"

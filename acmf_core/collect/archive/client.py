@@ -19,8 +19,8 @@ from typing import Final, Self
 import httpx
 import tenacity
 
-from acmf_core.collect.archive_files import ArchiveFile, Fetched
-from acmf_core.collect.claim import Claim
+from acmf_core.collect.archive.claim import Claim
+from acmf_core.collect.archive.files import ArchiveFile, Fetched
 from acmf_core.errors import ConfigError, VenueUnavailable
 from acmf_core.fingerprint import file_hash
 

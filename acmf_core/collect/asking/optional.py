@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from acmf_core.collect.known import MAX_AGE_S, KnownRows
-from acmf_core.collect.outages import lasted
-from acmf_core.collect.policy import Circuit, Outcome, Running
+from acmf_core.collect.asking.known import MAX_AGE_S, KnownRows
+from acmf_core.collect.asking.outages import lasted
+from acmf_core.collect.asking.policy import Circuit, Outcome, Running
 from acmf_core.config import SourcesConfig
 from acmf_core.domain import BAR_US, Health, SourceHealth
 from acmf_core.ports import Clock, Source

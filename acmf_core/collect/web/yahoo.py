@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pandas as pd
 
-from acmf_core.collect import answers
+from acmf_core.collect.web import answers
 from acmf_core.errors import VenueUnavailable
 
 SERVICE: Final = "Yahoo Finance"

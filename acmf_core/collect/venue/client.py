@@ -2,7 +2,7 @@
 
 The raw (implicit) endpoints keep every column and every decimal, and need no table of markets. ccxt does the
 plumbing (urls, throttle); what an answer means is decided here, because ccxt says nothing at all about a 200
-with a web page in it (see `venue_http`, `venue_answers`).
+with a web page in it (see `http`, `answers`).
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pandas as pd
 
-from acmf_core.collect import venue_answers as answers
-from acmf_core.collect.venue_http import Silence, exchange_class, open_session
+from acmf_core.collect.venue import answers
+from acmf_core.collect.venue.http import Silence, exchange_class, open_session
 from acmf_core.config import ExchangeConfig
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import ConfigError, VenueUnavailable

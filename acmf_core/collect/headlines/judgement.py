@@ -6,8 +6,8 @@ from typing import Any, Final, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from acmf_core.collect.headlines import clean
-from acmf_core.collect.prompt import MAX_DRIVER_CHARS, MAX_DRIVERS
+from acmf_core.collect.headlines.cleaning import clean
+from acmf_core.collect.headlines.prompt import MAX_DRIVER_CHARS, MAX_DRIVERS
 from acmf_core.errors import VenueUnavailable
 
 _MAX_TOKENS: Final = 10_000_000  # more is no usage

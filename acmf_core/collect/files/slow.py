@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.columns import in_order, map_columns, market_named, numbers, plain, when
-from acmf_core.collect.filetypes import read_table
-from acmf_core.collect.stamps import to_utc
+from acmf_core.collect.files.columns import in_order, map_columns, market_named, numbers, plain, when
+from acmf_core.collect.files.filetypes import read_table
+from acmf_core.collect.files.stamps import to_utc
 from acmf_core.domain import DAY_US
 from acmf_core.errors import DataError
 from acmf_core.lake.tables import AVAILABLE

@@ -1,0 +1,1 @@
+"""The exchange's public archive: its files fetched, verified and read."""

@@ -1,0 +1,1 @@
+"""Headlines as untrusted data: fetched, cleaned, scored within a budget, judged."""

@@ -1,0 +1,1 @@
+"""Market data of Binance USDT-M through ccxt: answers are checked before they are believed."""
