@@ -40,6 +40,8 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "netflow": "The parts do not add up.",
 }
 
+MOST_SAID: Final = 6  # findings told beside the verdict; the rest stand in their table
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -74,9 +76,12 @@ def verdict(audit: Audit) -> Verdict:
             errors,
             _remedy(audit),
         )
-    warnings, missing = len(_rows(audit)), int(audit.main.days["missing"].sum())
-    more = f", with {_count(warnings, 'thing')} to know" if warnings else ""
-    reasons = tuple(_said(quality, row) for quality, row in _rows(audit) if quality is main)
+    said = tuple(_said(quality, row) for quality, row in _rows(audit))
+    more = f", with {_count(len(said), 'thing')} to know" if said else ""
+    reasons = said[:MOST_SAID]
+    if len(said) > MOST_SAID:
+        reasons += (f"and {len(said) - MOST_SAID} more, under Findings",)
+    missing = int(audit.main.days["missing"].sum())
     return Verdict(
         True,
         "may be read",

@@ -1,1 +1,1 @@
-"""Market data from outside: files, the public archive, and a synthetic market for trying things out."""
+"""Layer 1: the outside world into the lake, and out of it what was known at a moment."""
