@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from http.server import BaseHTTPRequestHandler
+
+from loopback import Loopback
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Reply:
 
 
 @dataclass
-class AnswerServer:
+class AnswerServer(Loopback):
     """Answers with `faults` first (one a request), then with `reply`. Use as a context manager.
 
     always: a fault that never goes away. requests: path and query of every request; headers: theirs.
@@ -41,39 +41,7 @@ class AnswerServer:
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     fault_on: Callable[[str], bool] = lambda path: True
-
-    def __enter__(self) -> Self:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._closed = threading.Event()
-        self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        """Base URL."""
-        return f"http://127.0.0.1:{self._http.server_port}"
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def reply(self, request: BaseHTTPRequestHandler) -> Reply:
         """What is answered when nothing goes wrong."""
@@ -90,7 +58,7 @@ class AnswerServer:
             self._send(request, reply or self.reply(request))
 
     def _send(self, request: BaseHTTPRequestHandler, reply: Reply) -> None:
-        if reply.stall_s and self._closed.wait(reply.stall_s):
+        if reply.stall_s and self.closing.wait(reply.stall_s):
             return
         request.send_response(reply.status)
         request.send_header("Content-Type", reply.content_type)

@@ -1,12 +1,12 @@
 """POST /v1/messages on loopback, as Anthropic's API speaks it, and every answer that is no score."""
 
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from loopback import Loopback
 
 KEY = "sk-ant-api03-t0p-s3cret-Qm9ndXM"
 VERSIONS = {"2023-06-01", "2026-10-21"}  # the SDK before and since its second major version
@@ -60,7 +60,7 @@ def refusal(status: int, kind: str, **headers: str) -> Reply:
 
 
 @dataclass
-class AnthropicServer:
+class AnthropicServer(Loopback):
     """Answers with `replies` first (one a request), then with `otherwise`. Use as a context manager.
 
     A request without the right key, version or shape is refused as the API refuses it.
@@ -72,38 +72,6 @@ class AnthropicServer:
     requests: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                server.answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._closed = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        """Base URL."""
-        return f"http://127.0.0.1:{self._http.server_port}"
-
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """One request, judged as the API would."""
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
@@ -112,7 +80,7 @@ class AnthropicServer:
         reply = self._refused(request, body)
         if reply is None:
             reply = self.replies.pop(0) if self.replies else self.otherwise(json.loads(body))
-        if reply.stall_s and self._closed.wait(reply.stall_s):
+        if reply.stall_s and self.closing.wait(reply.stall_s):
             return
         sent = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
         try:

@@ -19,12 +19,12 @@ import threading
 import time
 import zipfile
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from loopback import Loopback
 from market_rows import STEPS_MS, kline_texts
 from market_rows import longer as longer_texts
 
@@ -38,7 +38,7 @@ METRICS_HEADER = (
 )
 
 
-class ArchiveServer:
+class ArchiveServer(Loopback):
     """Serves klines, funding and metrics in the layout of data.binance.vision. Use as a context manager.
 
     Parameters
@@ -93,38 +93,6 @@ class ArchiveServer:
         self._lock = threading.Lock()
         self._built: dict[str, bytes | None] = {}
         self._texts: dict[tuple[str, str], list[list[Any]]] = {}
-        self.release = threading.Event()
-
-    def __enter__(self) -> Self:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        """Base URL."""
-        return f"http://127.0.0.1:{self._http.server_port}"
 
     def asked(self, part: str = "") -> int:
         """Requests whose path contains `part`."""
@@ -152,7 +120,7 @@ class ArchiveServer:
             time.sleep(self.delay_s)
         name, _, argument = fault.partition(":")
         if name == "stall":
-            self.release.wait(20)
+            self.closing.wait(20)
             return
         if body is None or name.isdecimal():
             self._refuse(request, int(name) if name.isdecimal() else 404, argument)
@@ -171,7 +139,7 @@ class ArchiveServer:
                 time.sleep(self.piece_s)
         if name == "freeze":
             request.wfile.flush()
-            self.release.wait(20)
+            self.closing.wait(20)
 
     def _refuse(self, request: BaseHTTPRequestHandler, status: int, wait: str) -> None:
         request.send_response(status)

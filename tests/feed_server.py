@@ -1,15 +1,13 @@
 """RSS and Atom feeds on loopback, and every way in which a feed can be broken or hostile."""
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from http.server import BaseHTTPRequestHandler
 from xml.sax.saxutils import escape
 
 import pandas as pd
+from loopback import Loopback
 
 Item = tuple[str, pd.Timestamp]
 
@@ -50,7 +48,7 @@ class Page:
 
 
 @dataclass
-class FeedServer:
+class FeedServer(Loopback):
     """Serves `pages` by path; anything else is 404. Use as a context manager.
 
     requests: paths asked for.
@@ -59,42 +57,15 @@ class FeedServer:
     pages: dict[str, Page] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._closed = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
     def url(self, path: str = "/feed") -> str:
         """Where a page is."""
-        return f"http://127.0.0.1:{self._http.server_port}{path}"
+        return f"{self.origin}{path}"
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """One page."""
         self.requests.append(request.path)
         page = self.pages.get(request.path.partition("?")[0], Page(b"no such page", 404))
-        if page.stall_s and self._closed.wait(page.stall_s):
+        if page.stall_s and self.closing.wait(page.stall_s):
             return
         try:
             request.send_response(page.status)
