@@ -116,7 +116,7 @@ async def test_eight_services_make_one_snapshot_and_a_decision_with_and_without_
     notifier, lake = FakeNotifier(), Lake(tmp_path / "lake")
     sync = data_sync(services.config, clock, notifier, lake=lake)
     await sync.start()
-    clock.jump(AT - 2_500_000)
+    clock.jump(AT - 4_500_000)
     snapshot = await sync.collect(AT)
     assert {one.source: one.status for one in snapshot.health} == dict.fromkeys(SOURCES, Health.OK)
     assert abs(snapshot.clock_offset_s) < 1.0

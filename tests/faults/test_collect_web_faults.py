@@ -39,11 +39,11 @@ def source(name: str, url: str, timeout_s: float = TIMEOUT_S) -> Source:
 async def test_every_fault_ends_in_time_as_one_line(name: str, fault: str) -> None:
     slow = fault in {"stalled", "trickling"}
     with SERVERS[name](always=FAULTS[fault]) as server:
-        asked = source(name, server.url, TIMEOUT_S if slow else 5.0)
+        asked = source(name, server.url, TIMEOUT_S if slow else 15.0)
         began = perf_counter()
         with pytest.raises((VenueUnavailable, DataError)) as error:
             await asked.collect(0)
-        assert perf_counter() - began < 3.0
+        assert perf_counter() - began < 10.0  # a stall or a trickle would last longer
     assert isinstance(error.value, VenueUnavailable) or (name, fault) == ("onchain", "403")
     if "huge" in fault:
         assert ("file size" if name == "macro" else "bytes") in str(error.value)

@@ -145,7 +145,7 @@ def test_a_passing_fault_is_retried_and_leaves_no_trace(
 ) -> None:
     with ArchiveServer(truth[0]) as server:
         server.faults[file] = [fault, fault]
-        report = pull(lake, server, tmp_path, timeout_s=0.2 if fault == "stall" else 5.0)
+        report = pull(lake, server, tmp_path, timeout_s=0.6 if fault == "stall" else 15.0)
         assert server.asked(file) > 1
     assert same(lake, truth[0])
     assert report.damaged == ()
@@ -302,7 +302,7 @@ def test_ctrl_c_stops_a_pull_soon_and_leaves_the_lake_alone(
         begun = time.perf_counter()
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=10)
-        assert time.perf_counter() - begun < 2.0  # though a read may take 30 s
+        assert time.perf_counter() - begun < 6.0  # about 0.3; a read may take 30
     assert child.returncode == 130
     assert "acmf: interrupted; nothing is half-written, the same command goes on or starts over" in said
     assert not (tmp_path / "data_lake").exists()

@@ -22,7 +22,7 @@ VALUES = {TODAY - i * DAY: 40 + i for i in range(30)}
 
 
 def config(server: FearGreedServer, **more: object) -> SourceConfig:
-    return SourceConfig(base_url=server.url, timeout_s=2.0, attempts=2).model_copy(update=more)
+    return SourceConfig(base_url=server.url, timeout_s=10.0, attempts=2).model_copy(update=more)
 
 
 def clock(seconds: int) -> FakeClock:

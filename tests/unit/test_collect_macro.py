@@ -259,7 +259,7 @@ def test_a_server_that_hangs_keeps_neither_the_answer_nor_the_shutdown_waiting()
         began = perf_counter()
         with pytest.raises(VenueUnavailable, match=r"within 0\.5 s"):
             asyncio.run(source.collect(0))  # joins the thread before it returns
-        assert perf_counter() - began < 3.0
+        assert perf_counter() - began < 10.0
 
 
 def test_a_cancelled_collection_stops_its_thread() -> None:
