@@ -25,6 +25,9 @@ def collect(settings: Settings, no_record: bool, as_json: bool) -> None:
 
     Ages are as of now. Optional sources may fail; without candles the command fails.
     """
+    if not as_json:
+        seconds = settings.config.sources.deadline_s
+        click.echo(f"asking eight sources, {seconds:g} s at the most", err=True)
     found = asyncio.run(_collected(settings, record=not no_record))
     if as_json:
         click.echo(json.dumps({name: value for name, value in found.items() if name != "error"}))
@@ -36,7 +39,7 @@ def collect(settings: Settings, no_record: bool, as_json: bool) -> None:
 
 async def _collected(settings: Settings, *, record: bool) -> dict[str, Any]:
     """One collection: the close, health and newest row of every source, and what kept candles away."""
-    from acmf_core.domain import BAR_US
+    from acmf_core.domain import BAR_US, Health
     from acmf_core.errors import AcmfError
     from acmf_core.execution.clock import SystemClock
     from acmf_core.monitoring.notify import LogNotifier
@@ -58,11 +61,12 @@ async def _collected(settings: Settings, *, record: bool) -> dict[str, Any]:
     finally:
         await sync.close()
     offset = sync.clock_offset_s
+    answered = any(one.status in (Health.OK, Health.STALE) for one in health)
     return {
         "symbol": settings.config.market.symbol,
         "close": report.when(_stamp(at)),
         "clock_offset_s": None if math.isnan(offset) else round(offset, 3),
-        "recorded": lake.uri if lake is not None else None,
+        "recorded": lake.uri if lake is not None and answered else None,
         "sources": [_line(one, newest[one.source], now) for one in health],
         "error": error,
     }
