@@ -80,10 +80,11 @@ def import_candles(
     """
     file = read_candles(path, interval, sort=sort, allow_gaps=allow_gaps or bridge_outages)
     bars = file.frame.reset_index()
-    filled = bridge(bars, interval) if bridge_outages else bars.iloc[:0]
+    held = lake.read("candles", symbol=symbol, interval=interval, columns=["open_time", "close"])
+    stored = held["open_time"]
+    filled = _stand_ins(bars, held, interval) if bridge_outages else bars.iloc[:0]
     if len(filled):
         bars = pd.concat([bars.assign(bridged=False), filled]).sort_values("open_time", ignore_index=True)
-    stored = lake.read("candles", symbol=symbol, interval=interval, columns=["open_time"])["open_time"]
     together = pd.DatetimeIndex(stored).union(pd.DatetimeIndex(bars["open_time"]).as_unit("us"))
     if not allow_short and interval == "15m" and len(together) < warmup_bars():
         raise DataError(
@@ -163,6 +164,14 @@ def bridge_lake(lake: Lake, symbol: str, interval: str = "15m") -> MergeReport:
     """
     stored = lake.read("candles", symbol=symbol, interval=interval, columns=["open_time", "close"])
     return lake.merge("candles", candle_rows(bridge(stored, interval), symbol, interval), source="bridge")
+
+
+def _stand_ins(bars: pd.DataFrame, held: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Flat bars for the outages within a file that the stored bars do not fill either."""
+    between = held["open_time"].between(bars["open_time"].iloc[0], bars["open_time"].iloc[-1])
+    only_held = held[between & ~held["open_time"].isin(bars["open_time"])]
+    known = pd.concat([bars[["open_time", "close"]], only_held]).sort_values("open_time", ignore_index=True)
+    return bridge(known, interval)
 
 
 def _refuse_new_gaps(stored: pd.DatetimeIndex, together: pd.DatetimeIndex, interval: str, name: str) -> None:
