@@ -152,7 +152,7 @@ def test_what_nobody_else_can_date_is_refused_without_its_moment(write: Write, n
 
 def test_one_row_a_series_and_day_becomes_one_row_a_day(write: Write) -> None:
     names = {"^VIX": "vix", "DX-Y.NYB": "dxy", "^GSPC": "sp500", "GC=F": "gold"}
-    long = macro().melt("date", var_name="Ticker", value_name="Close")
+    long = long_macro()
     other = days(Ticker="BZ=F", Close=80.0)
     path = write(pd.concat([long, other]), "long.csv")
     assert table_of(path) == "macro"
@@ -160,6 +160,28 @@ def test_one_row_a_series_and_day_becomes_one_row_a_day(write: Write) -> None:
     pd.testing.assert_frame_equal(read.frame[list(wide.frame.columns)], wide.frame)
     assert set(names.values()) <= set(read.frame.columns)
     assert "series left out: BZ=F" in read.notes
+
+
+def long_macro() -> pd.DataFrame:
+    return macro().melt("date", var_name="Ticker", value_name="Close")
+
+
+def test_one_row_a_series_and_day_keeps_the_moment_that_the_file_gives(write: Write) -> None:
+    """A day's row is known when the last of its closes is."""
+    hours = {"^VIX": "40h", "DX-Y.NYB": "60h", "^GSPC": "50h", "GC=F": "45h"}
+    long = pd.concat([known(part, hours[ticker]) for ticker, part in long_macro().groupby("Ticker")])
+    read = read_slow(write(long, "long.csv"), "macro")
+    delay = read.frame["available_at"] - read.frame["event_time"]
+    assert delay.tolist() == [pd.Timedelta("60h")] * 4
+    assert read.mapping["available_at"] == "available_at"
+    assert not any(note.startswith("known: ") for note in read.notes)
+
+
+@pytest.mark.parametrize("column", ["date", "available_at"])
+def test_one_row_a_series_and_day_without_a_time_is_refused(write: Write, column: str) -> None:
+    spoiled = put(2, column, None)(known(long_macro(), "60h"))
+    with pytest.raises(DataError, match="row 3 has no time"):
+        read_slow(write(spoiled, "long.csv"), "macro")
 
 
 def put(row: int, column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""Bars and payments of a file beside what the lake holds: nothing stored gives way to what nobody measured."""
+"""Files beside what the lake holds: nothing stored gives way to what nobody measured."""
 
 from pathlib import Path
 

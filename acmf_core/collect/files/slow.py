@@ -351,13 +351,21 @@ def _widened(frame: pd.DataFrame, file: str) -> tuple[pd.DataFrame, list[str]]:
     series, close = found
     ours = {alias: name for name, aliases in _MACRO_NAMES.items() for alias in aliases}
     named = frame[series].map(lambda value: ours.get(plain(value)))
-    time = map_columns(frame, {"event_time": _TIME_NAMES}, (), file)["event_time"]
-    picked = pd.DataFrame({time: frame[time], "series": named, "close": frame[close]})[named.notna()]
+    mapping = map_columns(frame, {"event_time": _TIME_NAMES, AVAILABLE: _KNOWN_NAMES}, (AVAILABLE,), file)
+    time, known = mapping["event_time"], mapping.get(AVAILABLE)
+    if frame[time].isna().any():  # grouping by it would drop such a row without a word
+        to_utc(frame[time], file)
+    picked = pd.DataFrame({time: frame[time], "series": named, "close": frame[close]})
+    if known is not None:
+        picked[known] = pd.DatetimeIndex(to_utc(frame[known], f"{file}, {known}")[0])
+    picked = picked[named.notna()]
     double = picked.duplicated([time, "series"])
     if double.any():
         first = picked[double].iloc[0]
         raise DataError(f"{file} has two rows of {first['series']} for {first[time]}", "keep the right one")
     wide = picked.pivot_table(index=time, columns="series", values="close", aggfunc="first").reset_index()
+    if known is not None:  # a day's row is whole when the last of its series is known
+        wide[known] = wide[time].map(picked.groupby(time)[known].max())
     left = sorted({str(value) for value in frame.loc[named.isna(), series].unique()})
     notes = [f"{close} of each {series} taken, one row a day"]
     return wide.rename_axis(columns=None), notes + ([f"series left out: {', '.join(left)}"] if left else [])
