@@ -57,16 +57,18 @@ def load_market(
     Raises
     ------
     MissingBars
-        The lake has no bar of the symbol, the window is not covered, or it has gaps; with the command
-        that fills them.
+        The lake (or the state that `versions` names) has no bar of the symbol, the window is not covered,
+        or it has gaps; with the command that fills them.
     """
+    if versions is not None and "candles" not in versions:  # read without a version it would be today's
+        raise _no_bars(symbol, f" in the pinned state ({', '.join(versions) or 'no table'})")
     rows = lake.read(
         "candles",
         symbol=symbol,
         interval=INTERVAL,
         start=start,
         end=end,
-        version=(versions or {}).get("candles"),
+        version=None if versions is None else versions["candles"],
         columns=["open_time", *OHLCV],
     )
     _require_window(rows["open_time"], symbol, start, end)
@@ -110,10 +112,7 @@ def _require_window(times: pd.Series, symbol: str, start: Stamp, end: Stamp) -> 
     step = interval_step(INTERVAL)
     if times.empty:
         window = f" from {start or 'the beginning'} to {end or 'now'}" if start or end else ""
-        raise MissingBars(
-            f"the lake has no {INTERVAL} bars of {symbol}{window}",
-            f"acmf data import FILE --symbol {symbol}, or acmf data pull --symbol {symbol} --from DATE",
-        )
+        raise _no_bars(symbol, window)
     first = times.iloc[0] if start is None else as_stamp(start).ceil(step)
     last = times.iloc[-1] if end is None else as_stamp(end).ceil(step) - step
     guarded = [first - step, *times, last + step]  # so that a missing edge is a gap as well
@@ -126,3 +125,10 @@ def _require_window(times: pd.Series, symbol: str, start: Stamp, end: Stamp) -> 
             f"acmf data pull --symbol {symbol} --from {begins:%Y-%m-%d} --to {ends.ceil('D'):%Y-%m-%d}, then "
             "acmf data check --bridge for what the venue never had",
         )
+
+
+def _no_bars(symbol: str, where: str) -> MissingBars:
+    return MissingBars(
+        f"the lake has no {INTERVAL} bars of {symbol}{where}",
+        f"acmf data import FILE --symbol {symbol}, or acmf data pull --symbol {symbol} --from DATE",
+    )

@@ -104,6 +104,14 @@ def test_pinned_versions_give_the_old_market_again(lake: Lake) -> None:
     assert (old.funding["funding_rate"] == 0.0001).all()
 
 
+@pytest.mark.parametrize(("kept", "said"), [((), r"no table"), (("funding",), r"funding")])
+def test_a_pinned_state_without_candles_is_no_market(lake: Lake, kept: tuple[str, ...], said: str) -> None:
+    """The candles of today came later: a state that does not name them had none."""
+    versions = {name: version for name, version in lake.versions().items() if name in kept}
+    with pytest.raises(MissingBars, match=rf"no 15m bars of BTCUSDT in the pinned state \({said}\)"):
+        load_market(lake, "BTCUSDT", versions=versions)
+
+
 def test_a_file_gives_the_same_market_as_the_lake(lake: Lake, tmp_path: Path) -> None:
     bars(200).to_csv(tmp_path / "bars.csv", index=False)
     market = load_file(tmp_path / "bars.csv", min_bars=1)
