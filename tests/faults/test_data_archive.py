@@ -128,6 +128,21 @@ def test_months_before_the_listing_are_not_asked_day_by_day(
     assert same(lake, truth[0])
 
 
+@pytest.mark.parametrize("held", [True, False], ids=["June is stored", "an empty lake"])
+@pytest.mark.parametrize("chunk_rows", [500_000, 1])
+def test_a_month_whose_file_is_not_out_yet_comes_day_by_day_whatever_is_stored_after_it(
+    lake: Lake, tmp_path: Path, truth: tuple[pd.DataFrame, pd.DataFrame], held: bool, chunk_rows: int
+) -> None:
+    with (
+        ArchiveServer(truth[0], lacking={"2023-05", "2023-06"}) as server,
+        archive(server, tmp_path) as client,
+    ):
+        if held:
+            pull_candles(lake, client, "BTCUSDT", utc("2023-06-01"), utc("2023-06-03"))
+        pull_candles(lake, client, "BTCUSDT", utc("2023-05-08"), utc("2023-06-03"), chunk_rows=chunk_rows)
+    assert same(lake, truth[0], end="2023-06-03")
+
+
 def test_an_unknown_symbol_is_named(
     lake: Lake, tmp_path: Path, truth: tuple[pd.DataFrame, pd.DataFrame]
 ) -> None:

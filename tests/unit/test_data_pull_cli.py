@@ -121,6 +121,14 @@ def test_the_table_says_what_came_and_from_where(
     assert line.endswith("136 from REST")
 
 
+def test_whole_days_without_a_bar_at_the_beginning_are_counted(
+    run: Run, archive: ArchiveServer, venue: MarketServer
+) -> None:
+    code, out, _ = run("--from", "2023-05-01", "--only", "candles", "--interval", "15m", "--json")
+    assert (code, series(out)["candles 15m"]["missing"]) == (0, 0)
+    assert series(out)["candles 15m"]["notes"] == ["136 from REST", "nothing in the first 9 day(s)"]
+
+
 def test_without_a_tail_the_venue_is_left_alone(
     run: Run, archive: ArchiveServer, venue: MarketServer
 ) -> None:

@@ -148,7 +148,8 @@ class Backfill:
         if tail is not None and outcome.error is None:
             outcome = self._with_tail(outcome, lambda: tail.candles(interval, self._start, self._end))
         span = stored_span(self._lake, self._symbol, interval, self._start, self._end)
-        report = replace(outcome.report, missing=span.missing(interval))
+        notes = (*outcome.report.notes, *_late_start(self._start, span.first))
+        report = replace(outcome.report, missing=span.missing(interval), notes=notes)
         outcome = replace(outcome, report=report, first=span.first, last=span.last)
         if outcome.error is None and report.damaged and report.missing:
             return replace(outcome, error=_incomplete(report, self._symbol))
@@ -280,6 +281,12 @@ def _interruptible(call: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 def _empty(name: str) -> PullReport:
     return PullReport(nothing_merged(name), 0, (), ())
+
+
+def _late_start(start: pd.Timestamp, first: pd.Timestamp | None) -> tuple[str, ...]:
+    """A word on whole days without a bar at the beginning: the listing, or files that are not there."""
+    days = 0 if first is None else (first - start.ceil("D")).days
+    return (f"nothing in the first {days:,} day(s)",) if days > 0 else ()
 
 
 def _incomplete(report: PullReport, symbol: str) -> VenueUnavailable:

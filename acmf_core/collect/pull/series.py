@@ -104,9 +104,8 @@ def pull_candles(
     for number, lot in enumerate(archive.in_turn(plan.lots, counted.step)):
         days = plan.days[number]
         bars = _read_klines(lot, bad)
-        last = number == len(plan.lots) - 1
         since = _earliest(since, bars)
-        wanted = _days_to_fetch(_still_missing(days, bars, interval), lot, since=since, last=last)
+        wanted = _days_to_fetch(_still_missing(days, bars, interval), lot, since=since, end=end)
         daily = [ArchiveFile("klines", symbol, f"{day:%Y-%m-%d}", interval) for day in wanted]
         counted.more(len(daily))
         more = archive.fetch(daily, counted.step)
@@ -291,20 +290,19 @@ def _still_missing(days: list[pd.Timestamp], bars: list[pd.DataFrame], interval:
 
 
 def _days_to_fetch(
-    days: list[pd.Timestamp], months: list[Fetched], *, since: pd.Timestamp | None, last: bool
+    days: list[pd.Timestamp], months: list[Fetched], *, since: pd.Timestamp | None, end: pd.Timestamp
 ) -> list[pd.Timestamp]:
     """Days worth asking for one by one: not those of months long before the listing.
 
-    A month that the archive lacks is either before the series began (no file will ever come) or too young
-    for a monthly file. The first kind lies before the first bar known (`since`), or, where none is known up
-    to the end of the window, before the newest two months.
+    A month that the archive lacks is either too young for a monthly file (the newest two up to the window's
+    `end`: no younger one can be in it, whatever day it is today), or it lies before the first bar known
+    (`since`), where no file will ever come.
     """
-    lacking = [one.file.period for one in months if one.reason == "absent"]
-    if since is not None:
-        hopeless = [month for month in lacking if month < f"{since:%Y-%m}"]
-    else:
-        hopeless = lacking[:-_UNPUBLISHED_MONTHS] if last else lacking
-    return [day for day in days if f"{day:%Y-%m}" not in set(hopeless)]
+    young = end.floor("D").replace(day=1) - pd.offsets.MonthBegin(_UNPUBLISHED_MONTHS - 1)
+    listed = young if since is None else min(young, since)
+    hopeless = {one.file.period for one in months if one.reason == "absent"}
+    hopeless = {month for month in hopeless if month < f"{listed:%Y-%m}"}
+    return [day for day in days if f"{day:%Y-%m}" not in hopeless]
 
 
 def _funding_complete(lake: Lake, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> bool:
