@@ -310,6 +310,30 @@ def test_funding_in_percent_is_refused(write: Write) -> None:
         read_funding(write(paid))
 
 
+def payments(**columns: object) -> pd.DataFrame:
+    times = pd.date_range(FIRST, periods=4, freq="8h")
+    return pd.DataFrame({"fundingTime": times, "fundingRate": 0.0001} | columns)
+
+
+@pytest.mark.parametrize("hours", [0, -8, 7.5, 25, 480, float("inf")])
+def test_payments_every_so_many_hours_as_cannot_be_are_refused(write: Write, hours: float) -> None:
+    path = write(payments(fundingIntervalHours=[8, hours, 8, 8]))
+    said = rf"funding of 2024-01-01 08:00 UTC is paid every {hours:g} hours; give whole hours from 1 to 24"
+    with pytest.raises(DataError, match=said):
+        read_funding(path)
+
+
+def test_hours_between_payments_may_be_missing(write: Write) -> None:
+    read = read_funding(write(payments(fundingIntervalHours=[None, 4, 8, None])))
+    assert read.frame["interval_hours"].dropna().tolist() == [4.0, 8.0]
+
+
+def test_payments_of_two_markets_are_refused_and_those_of_one_name_it(write: Write) -> None:
+    with pytest.raises(DataError, match=r"holds 2 symbols .BTCUSDT, ETHUSDT.; import one file a symbol"):
+        read_funding(write(payments(symbol=["BTCUSDT", "ETHUSDT"] * 2)))
+    assert read_funding(write(payments(symbol="BTCUSDT"))).market == "BTCUSDT"
+
+
 def test_the_real_files_are_taken_as_they_are(real_data: Path) -> None:
     perp = read_candles(real_data / "BTCUSDT_perp_15m_2023_2024.parquet")
     assert (len(perp.frame), perp.notes) == (70_176, ())

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from lake_rows import FIRST, bars, rows
 
-from acmf_core.collect.files.intake import import_candles
+from acmf_core.collect.files.intake import import_candles, import_funding
 from acmf_core.lake import Lake
 
 STEP = pd.Timedelta(minutes=15)
@@ -53,3 +53,14 @@ def test_what_neither_has_is_bridged_at_the_last_close_that_either_knows(lake: L
     assert stored.loc[stored["bridged"], "open_time"].tolist() == [FIRST + i * STEP for i in (3, 4, 7, 8, 9)]
     assert stored.loc[stored["bridged"], "close"].tolist() == [103.0, 103.0, 107.0, 107.0, 107.0]
     assert len(stored) == 20
+
+
+# -- payments ----------------------------------------------------------------------------------------------
+
+
+def test_payments_of_another_market_are_said(lake: Lake, tmp_path: Path) -> None:
+    times = pd.date_range(FIRST, periods=4, freq="8h")
+    path = csv(tmp_path, pd.DataFrame({"symbol": "BTCUSDT", "fundingTime": times, "fundingRate": 0.0001}))
+    said = 'the file names its market "BTCUSDT", it is stored as XRPUSDT (--symbol)'
+    assert said in import_funding(lake, path, "XRPUSDT").notes
+    assert said not in import_funding(lake, path, "BTCUSDT").notes

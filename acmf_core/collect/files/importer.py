@@ -49,6 +49,7 @@ _FUNDING_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "funding_rate": ("fundingrate", "lastfundingrate", "rate", "funding"),
     "interval_hours": ("fundingintervalhours", "intervalhours"),
 }
+_HOURS: Final = range(1, 25)  # between payments
 _MAX_FUNDING: Final = 0.05  # the venue caps BTC at 0.3 % and others at 3 % per interval; more is a percentage
 
 
@@ -77,11 +78,15 @@ class ImportedCandles:
 
 @dataclass(frozen=True)
 class ImportedFunding:
-    """Funding payments of a file: event_time (UTC), funding_rate (fraction), interval_hours where known."""
+    """Funding payments of a file: event_time (UTC), funding_rate (fraction), interval_hours where known.
+
+    market: what the file says these are payments of; "" where it does not.
+    """
 
     frame: pd.DataFrame
     mapping: dict[str, str]
     notes: tuple[str, ...]
+    market: str = ""
 
 
 def read_candles(
@@ -162,13 +167,14 @@ def read_funding(path: str | Path, *, sort: bool = False) -> ImportedFunding:
     Raises
     ------
     DataError
-        As `read_candles`, or rates that look like percent.
+        As `read_candles`; rates that look like percent, or payments every so many hours as cannot be.
     OSError
         The file cannot be read.
     """
     path = Path(path)
     raw = read_table(path)
     mapping = map_columns(raw.frame, _FUNDING_NAMES, ("interval_hours",), path.name)
+    market = market_named(raw.frame, path.name)
     times, said = to_utc(raw.frame[mapping["event_time"]], path.name)
     frame = numbers(raw.frame, {k: v for k, v in mapping.items() if k != "event_time"}, path.name)
     frame.index = pd.DatetimeIndex(times, name="event_time").floor("s")
@@ -180,9 +186,11 @@ def read_funding(path: str | Path, *, sort: bool = False) -> ImportedFunding:
             f"{path.name}: funding rate {rate[bad[0]]:g} of {when(frame.index[bad[0]])} is no fraction",
             "write 0.01 % as 0.0001",
         )
+    if "interval_hours" in frame:
+        _refuse_odd_hours(frame["interval_hours"], path.name)
     ignored = [str(c) for c in raw.frame.columns if c not in mapping.values()]
     notes = [*raw.notes, *said, *more] + ([f"left out: {', '.join(ignored)}"] if ignored else [])
-    return ImportedFunding(frame.reset_index(), mapping, tuple(notes))
+    return ImportedFunding(frame.reset_index(), mapping, tuple(notes), market)
 
 
 def table_of(path: str | Path) -> str:
@@ -229,6 +237,16 @@ def check_bars(frame: pd.DataFrame, name: str) -> None:
                 f"(o {o[i]:g} h {h[i]:g} l {low[i]:g} c {c[i]:g} v {v[i]:g}); {len(rows)} such bar(s)",
                 "mend or drop them at the source",
             )
+
+
+def _refuse_odd_hours(hours: pd.Series, file: str) -> None:
+    """Hours between payments are whole and at most a day, or empty."""
+    odd = np.flatnonzero(hours.notna().to_numpy() & ~hours.isin(_HOURS).to_numpy())
+    if len(odd):
+        raise DataError(
+            f"{file}: funding of {when(hours.index[odd[0]])} is paid every {hours.iloc[odd[0]]:g} hours",
+            f"give whole hours from {_HOURS[0]} to {_HOURS[-1]}, or nothing where they are not known",
+        )
 
 
 def _check_grid(times: pd.DatetimeIndex, interval: str, file: str) -> None:

@@ -124,7 +124,8 @@ def import_funding(
         source=f"file {Path(path).name}",
     )
     times = file.frame["event_time"]
-    return ImportReport(merged, len(times), 0, times.iloc[0], times.iloc[-1], file.mapping, file.notes)
+    notes = (*file.notes, *_other_market(file.market, symbol))
+    return ImportReport(merged, len(times), 0, times.iloc[0], times.iloc[-1], file.mapping, notes)
 
 
 def import_slow(
