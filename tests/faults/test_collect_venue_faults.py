@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -257,6 +259,34 @@ async def test_bars_from_before_the_start_are_refused(venue: Venue, market: Mark
     market.fault(KLINES, "body:[" + row.replace("{0}", str(first)).replace("{1}", str(first + 899_999)) + "]")
     with pytest.raises(VenueUnavailable, match="before the start"):
         await venue.klines("BTCUSDT", "15m", now=NOW, start=AT - 8 * BAR_US, limit=9)
+
+
+async def test_names_that_others_look_up_without_end_do_not_keep_the_venues_waiting(
+    market: MarketServer,
+) -> None:
+    """They hold every thread of the loop; the venue's names are looked up in threads of its own."""
+    shared, released = ThreadPoolExecutor(2), threading.Event()
+    asyncio.get_running_loop().set_default_executor(shared)
+    stuck = [asyncio.ensure_future(asyncio.to_thread(released.wait, 30.0)) for _ in range(4)]
+    await asyncio.sleep(0.05)
+    venue = Venue(ExchangeConfig(base_url=market.url.replace("127.0.0.1", "localhost")), timeout_s=TIMEOUT_S)
+    try:
+        assert len(await _klines(venue)) == 7
+    finally:
+        await venue.aclose()
+        released.set()
+        await asyncio.gather(*stuck)
+    assert not _left(2.0)
+
+
+def _left(seconds: float) -> list[threading.Thread]:
+    """Threads of name look-ups that are still there after so long."""
+    end = time.perf_counter() + seconds
+    while (alive := [one for one in threading.enumerate() if one.name.startswith("venue-names")]) and (
+        time.perf_counter() < end
+    ):
+        time.sleep(0.01)
+    return alive
 
 
 async def test_a_cancelled_request_leaves_the_venue_usable(venue: Venue, market: MarketServer) -> None:

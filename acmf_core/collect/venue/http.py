@@ -4,8 +4,11 @@ ccxt classifies errors by class names that depend on the host; here the status a
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from acmf_core.collect.venue.answers import RETRY, shown
@@ -17,6 +20,7 @@ _LONGEST_S: Final = 3 * 86_400.0  # the longest ban the venue speaks of
 _TOO_MANY, _BANNED, _REGION, _OK_ABOVE = 429, 418, 451, 300
 _FREQUENT, _UNKNOWN_SYMBOL = -1003, -1121
 _REFUSED: Final = range(-1199, -1099)  # 11xx: the request itself is wrong
+_NAME_THREADS: Final = 4
 
 
 class Silence:
@@ -135,8 +139,55 @@ def open_session(cafile: str) -> Any:
 
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(refuse)
-    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=cafile), limit=8)
+    connector = _connector(ssl.create_default_context(cafile=cafile))
     return aiohttp.ClientSession(connector=connector, response_class=_Capped, trace_configs=[trace])
+
+
+def _connector(context: ssl.SSLContext) -> Any:
+    """Connections whose names are looked up in threads of their own.
+
+    Names that do not resolve hold a thread for half a minute: a few of other sources, in the loop's shared
+    threads, would keep the venue's own name waiting beyond every deadline.
+    """
+    import aiohttp
+
+    threads = ThreadPoolExecutor(_NAME_THREADS, "venue-names")
+
+    class _Names(aiohttp.abc.AbstractResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[aiohttp.abc.ResolveResult]:
+            look_up = partial(
+                socket.getaddrinfo,
+                host,
+                port,
+                family=family,
+                type=socket.SOCK_STREAM,
+                flags=socket.AI_ADDRCONFIG,
+            )
+            found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+            return [
+                aiohttp.abc.ResolveResult(
+                    hostname=host,
+                    host=str(address[0]),
+                    port=port,
+                    family=kind,
+                    proto=protocol,
+                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                )
+                for kind, _, protocol, _, address in found
+            ]
+
+        async def close(self) -> None:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    class _Connector(aiohttp.TCPConnector):
+        async def close(self, *, abort_ssl: bool = False) -> None:
+            await super().close(abort_ssl=abort_ssl)
+            await names.close()  # aiohttp closes no resolver that it was given
+
+    names = _Names()
+    return _Connector(resolver=names, ssl=context, limit=8)
 
 
 def _place(url: str) -> str:
