@@ -221,6 +221,22 @@ def test_a_file_that_cannot_be_right_is_refused_in_one_line(write: Write, case: 
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("column", ["asset", "Coin", "pair", "market", "instrument"])
+def test_several_markets_are_seen_by_whatever_name_the_column_has(write: Write, column: str) -> None:
+    both = bars(20).assign(symbol="BTC")
+    with pytest.raises(DataError, match="holds 2 symbols"):
+        read_candles(write(both.assign(**{column: ["BTCUSDT", "BTCUSDC"] * 10})))
+
+
+def test_the_most_telling_name_of_the_market_is_taken(write: Write) -> None:
+    assert read_candles(write(bars(8).assign(asset="BTC", pair="BTCUSDT"))).market == "BTCUSDT"
+
+
+def test_columns_of_bars_that_nothing_is_taken_from_are_said(write: Write) -> None:
+    read = read_candles(write(bars(8).assign(symbol="BTCUSDT", Close=1.0, vwap=2.0)))
+    assert read.notes[-1] == "left out: symbol, Close, vwap"
+
+
 def test_stamps_that_were_read_in_too_small_a_unit_name_their_year(write: Write) -> None:
     micro_as_milli = (bars(8)["open_time"].astype("int64") * 1_000).to_numpy().astype("datetime64[us]")
     with pytest.raises(

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from acmf_core.errors import BadCandle, DataError
+
+_MARKETS: Final = ("pair", "symbol", "instrument", "ticker", "market", "asset", "coin")  # most telling first
 
 
 def map_columns(
@@ -54,16 +57,24 @@ def plain(column: object) -> str:
 
 
 def market_named(frame: pd.DataFrame, file: str) -> str:
-    """The market that a column of the file names, "" where none does; DataError where it names several."""
-    column = next((c for c in frame.columns if plain(c) in {"symbol", "ticker", "pair"}), None)
-    if column is None:
-        return ""
-    symbols = [str(s) for s in frame[column].unique()]
-    if len(symbols) > 1:
-        raise DataError(
-            f"{file} holds {len(symbols)} symbols ({', '.join(symbols[:4])})", "import one file a symbol"
-        )
-    return symbols[0][:30]
+    """The market that a column of the file names, "" where none does; DataError where one names several."""
+    named = ""
+    for kind in _MARKETS:
+        for column in (c for c in frame.columns if plain(c) == kind):
+            symbols = list(dict.fromkeys(frame[column].astype(str)))
+            if len(symbols) > 1:
+                raise DataError(
+                    f"{file} holds {len(symbols)} symbols ({', '.join(s[:30] for s in symbols[:4])})",
+                    "import one file a symbol",
+                )
+            named = named or symbols[0][:30]
+    return named
+
+
+def left_out(frame: pd.DataFrame, mapping: Mapping[str, str]) -> list[str]:
+    """A note of the columns that nothing was taken from, none where all were used."""
+    ignored = [str(c)[:30] for c in frame.columns if c not in mapping.values()]
+    return [f"left out: {', '.join(ignored)}"] if ignored else []
 
 
 def numbers(frame: pd.DataFrame, mapping: Mapping[str, str], file: str) -> pd.DataFrame:

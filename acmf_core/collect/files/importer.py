@@ -11,7 +11,15 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.files.columns import in_order, map_columns, market_named, numbers, plain, when
+from acmf_core.collect.files.columns import (
+    in_order,
+    left_out,
+    map_columns,
+    market_named,
+    numbers,
+    plain,
+    when,
+)
 from acmf_core.collect.files.filetypes import read_table
 from acmf_core.collect.files.slow import slow_table_of
 from acmf_core.collect.files.stamps import to_utc
@@ -146,6 +154,7 @@ def read_candles(
         )
     if len(holes):
         notes.append(f"{int(holes['bars'].sum())} bar(s) are missing in {len(holes)} place(s)")
+    notes += left_out(raw.frame, mapping)
     if len(frame) < min_bars:
         raise DataError(
             f"{path.name} holds {len(frame):,} bars, one decision of a model needs {min_bars:,}",
@@ -188,8 +197,7 @@ def read_funding(path: str | Path, *, sort: bool = False) -> ImportedFunding:
         )
     if "interval_hours" in frame:
         _refuse_odd_hours(frame["interval_hours"], path.name)
-    ignored = [str(c) for c in raw.frame.columns if c not in mapping.values()]
-    notes = [*raw.notes, *said, *more] + ([f"left out: {', '.join(ignored)}"] if ignored else [])
+    notes = [*raw.notes, *said, *more, *left_out(raw.frame, mapping)]
     return ImportedFunding(frame.reset_index(), mapping, tuple(notes), market)
 
 

@@ -12,7 +12,15 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from acmf_core.collect.files.columns import in_order, map_columns, market_named, numbers, plain, when
+from acmf_core.collect.files.columns import (
+    in_order,
+    left_out,
+    map_columns,
+    market_named,
+    numbers,
+    plain,
+    when,
+)
 from acmf_core.collect.files.filetypes import read_table
 from acmf_core.collect.files.stamps import to_utc
 from acmf_core.domain import DAY_US
@@ -211,8 +219,7 @@ def read_slow(path: str | Path, name: str, *, sort: bool = False) -> ImportedRow
     rows, said = in_order(rows, path.name, sort)
     notes += said
     _refuse_impossible(rows, layout, path.name)
-    ignored = [str(c) for c in frame.columns if c not in mapping.values()]
-    notes += [f"left out: {', '.join(ignored)}"] if ignored else []
+    notes += left_out(frame, mapping)
     return ImportedRows(rows.reset_index(), mapping, tuple(notes), market)
 
 
@@ -367,5 +374,6 @@ def _widened(frame: pd.DataFrame, file: str) -> tuple[pd.DataFrame, list[str]]:
     if known is not None:  # a day's row is whole when the last of its series is known
         wide[known] = wide[time].map(picked.groupby(time)[known].max())
     left = sorted({str(value) for value in frame.loc[named.isna(), series].unique()})
-    notes = [f"{close} of each {series} taken, one row a day"]
+    used = {"time": time, "series": series, "close": close, "known": known or time}
+    notes = [f"{close} of each {series} taken, one row a day", *left_out(frame, used)]
     return wide.rename_axis(columns=None), notes + ([f"series left out: {', '.join(left)}"] if left else [])
