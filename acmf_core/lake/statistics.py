@@ -54,6 +54,8 @@ def complete(held: pd.DataFrame) -> bool:
 
 def partitions(spec: Table, held: pd.DataFrame, equal: Mapping[str, str]) -> list[dict[str, str]]:
     """The partitions among the lines of `files` that have these values, in order."""
+    if not spec.partitions:
+        return [{}] if len(held) else []
     found = held[list(spec.partitions)].drop_duplicates()
     for name, value in equal.items():
         found = found[found[name] == value]

@@ -113,6 +113,16 @@ def test_batches_are_the_rows_of_a_read_in_order(lake: Lake) -> None:
     pd.testing.assert_frame_equal(pd.concat(batches, ignore_index=True), whole)
 
 
+def test_batches_of_a_table_without_partitions_hold_every_row_once(lake: Lake) -> None:
+    offered = every_table(9)["fear_greed"]
+    assert list(lake.scan("fear_greed")) == []
+    for part in (offered.iloc[:4], offered.iloc[4:6], offered.iloc[6:]):
+        lake.merge("fear_greed", part)
+    batches = list(lake.scan("fear_greed", batch_rows=5))
+    assert [len(batch) for batch in batches] == [5, 4]
+    pd.testing.assert_frame_equal(pd.concat(batches, ignore_index=True), lake.read("fear_greed"))
+
+
 WRITER = """
 import json, sys
 import pandas as pd
