@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from acmf_core.lake import commits, compaction, queries, statistics
+from acmf_core.lake.datasets import dataset
 from acmf_core.lake.merging import (
     Difference,
     MergeReport,
@@ -157,7 +158,7 @@ class Lake:
         """One version of a table as a pyarrow dataset (filters reach the files)."""
         opened = self._storage.open(name, version)
         with outside(self._storage.table_uri(name)):
-            return opened.to_pyarrow_dataset()
+            return dataset(table(name), opened)
 
     def sql(self, query: str, versions: Mapping[str, int] | None = None) -> pd.DataFrame:
         """The answer of an in-memory DuckDB that sees every table under its name.

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from acmf_core.domain import INTERVAL_SECONDS
+from acmf_core.lake.datasets import dataset
 from acmf_core.lake.tables import Table
 
 # The log rounds a file's bounds down to milliseconds: its last row lies less than this after `last`.
@@ -101,7 +102,7 @@ def history(entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _bridged(spec: Table, opened: DeltaTable, part: pd.DataFrame) -> "pd.Series[int]":
     """Placeholders per line: only files that hold one are read, and of them only that column."""
     by = list(spec.partitions)
-    marked = opened.to_pyarrow_dataset().to_table(columns=by, filter=pc.field(spec.placeholder))
+    marked = dataset(spec, opened).to_table(columns=by, filter=pc.field(spec.placeholder))
     counts = marked.to_pandas().value_counts(by)
     return pd.Series([int(counts.get(tuple(key), 0)) for key in part[by].to_numpy()], index=part.index)
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from acmf_core.errors import DataError
+from acmf_core.lake.datasets import dataset
 from acmf_core.lake.merging import as_stamp
 from acmf_core.lake.tables import AVAILABLE, STAMP, Table
 
@@ -79,9 +80,7 @@ class Window:
         """
         start = self.start.floor("ms") if self.start is not None else None
         end = self.end.ceil("ms") if self.end is not None else None
-        return opened.to_pyarrow_dataset(
-            file_pruning_predicate=replace(self, start=start, end=end).sql() or None
-        )
+        return dataset(self.spec, opened, replace(self, start=start, end=end).sql())
 
     def sql(self) -> str:
         """The window in delta-rs's SQL; its bounds must be whole milliseconds, as in the log."""

@@ -2,12 +2,13 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from deltalake import write_deltalake
+from deltalake import ColumnProperties, WriterProperties, write_deltalake
 from lake_rows import FIRST, every_table, rows
 
 from acmf_core.lake import Lake
@@ -118,7 +119,18 @@ def test_an_empty_lake_has_nothing_to_gather(lake: Lake) -> None:
     assert not Path(lake.uri).exists()
 
 
-def test_files_of_a_writer_that_keeps_no_statistics_are_read_counted_and_left_alone(lake: Lake) -> None:
+NO_STATISTICS = {"configuration": {"delta.dataSkippingNumIndexedCols": "0"}}
+NO_BOUNDS = {
+    "writer_properties": WriterProperties(
+        default_column_properties=ColumnProperties(statistics_enabled="NONE")
+    )
+}
+
+
+@pytest.mark.parametrize("how", [NO_STATISTICS, NO_BOUNDS], ids=["no statistics", "no bounds"])
+def test_files_of_a_writer_that_keeps_no_statistics_are_read_counted_and_left_alone(
+    lake: Lake, how: dict[str, Any]
+) -> None:
     spec = TABLES["candles"]
     for part in (rows(10), rows(10, FIRST + 12 * STEP).assign(bridged=True)):
         write_deltalake(
@@ -126,11 +138,18 @@ def test_files_of_a_writer_that_keeps_no_statistics_are_read_counted_and_left_al
             to_arrow(spec, part).cast(spec.schema),
             mode="append",
             partition_by=list(spec.partitions),
-            configuration={"delta.dataSkippingNumIndexedCols": "0"},
+            **how,
         )
     status = lake.status().iloc[0]
     assert status[["rows", "missing", "bridged"]].tolist() == [20, 2, 10]
+    assert len(lake.read("candles", symbol="BTCUSDT", start=FIRST, end=FIRST + 5 * STEP)) == 5
+    assert len(lake.read("candles", known_by=FIRST + 5 * STEP)) == 5
+    assert lake.sql("SELECT count(*) AS n FROM candles WHERE volume > 1")["n"].tolist() == [20]
     assert lake.merge("candles", rows(10)).changed is False
     assert lake.merge("candles", rows(22)).inserted == 2
     assert lake.merge("candles", rows(22)).changed is False
+    assert len(lake.read("candles")) == 22
     assert lake.compact()["rewritten_bytes"].tolist() == [0]
+    one = rows(1).assign(volume=11.0)
+    assert lake.merge("candles", one, accept_corrections=True).corrected == 1
+    assert len(lake.read("candles")) == 22
