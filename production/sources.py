@@ -74,7 +74,7 @@ def data_sync(
         if name in off:
             continue
         try:
-            sources.append(_cached(make(), getattr(ask, name), cache, symbol))
+            sources.append(_cached(make(), getattr(ask, name), cache, clock, symbol))
         except ConfigError as error:  # one source that cannot be: said, and the others go on
             off[name] = str(error)
     return DataSync(
@@ -107,9 +107,9 @@ def switched_off(config: Config) -> dict[str, str]:
     return off
 
 
-def _cached(source: Source, config: SourceConfig, cache: Cache, symbol: str) -> Source:
+def _cached(source: Source, config: SourceConfig, cache: Cache, clock: Clock, symbol: str) -> Source:
     """The source behind the cache, where its answers are good for a while; macro is the same for all."""
     if not config.cache_s:
         return source
     whose = symbol if "symbol" in table(source.table).partitions else ""
-    return Cached(source, cache, config.cache_s, symbol=whose)
+    return Cached(source, cache, config.cache_s, clock, symbol=whose)

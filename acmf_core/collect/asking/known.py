@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from acmf_core.collect.asking.limits import refuse_impossible
 from acmf_core.domain import BAR_US, BARS_PER_DAY
 from acmf_core.errors import DataError
 from acmf_core.features import SCHEMA
@@ -30,17 +31,14 @@ def checked(name: str, answer: object, symbol: str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        No rows of that table: columns, types, empty or infinite values, doubles, another symbol's.
+        No rows of that table: columns, types, empty or impossible values, doubles, another symbol's.
     """
     if not isinstance(answer, pd.DataFrame):
         raise DataError(f"{name} answered with {type(answer).__name__}, not with rows")
     if len(answer) > MAX_ROWS:
         raise DataError(f"{name} answered with {len(answer):,} rows, more than {MAX_ROWS:,}")
     rows = conform(table(name), answer)
-    numbers = rows.select_dtypes("float64")
-    infinite = np.isinf(numbers.to_numpy()).any(axis=0)
-    if infinite.any():
-        raise DataError(f"{name} answered with an infinite {numbers.columns[int(np.argmax(infinite))]}")
+    refuse_impossible(name, rows)
     if "symbol" in rows.columns and (rows["symbol"] != symbol).any():
         raise DataError(f"{name} answered with rows of another symbol than {symbol}")
     return rows
