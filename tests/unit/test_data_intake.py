@@ -7,6 +7,7 @@ import pytest
 from lake_rows import FIRST, bars, rows
 
 from acmf_core.collect.files.intake import import_candles, import_funding
+from acmf_core.errors import DataError
 from acmf_core.lake import Lake
 
 STEP = pd.Timedelta(minutes=15)
@@ -53,6 +54,41 @@ def test_what_neither_has_is_bridged_at_the_last_close_that_either_knows(lake: L
     assert stored.loc[stored["bridged"], "open_time"].tolist() == [FIRST + i * STEP for i in (3, 4, 7, 8, 9)]
     assert stored.loc[stored["bridged"], "close"].tolist() == [103.0, 103.0, 107.0, 107.0, 107.0]
     assert len(stored) == 20
+
+
+def flat_bars() -> pd.DataFrame:
+    """As another lake would export them: bars 3 and 4 stand in for an outage."""
+    frame = bars(20).assign(bridged=False)
+    frame.loc[[3, 4], ["open", "high", "low", "close"]] = 103.0
+    frame.loc[[3, 4], "volume"] = 0.0
+    frame.loc[[3, 4], "bridged"] = True
+    return frame
+
+
+def test_a_bar_that_the_file_calls_a_stand_in_stays_one(lake: Lake, tmp_path: Path) -> None:
+    path = csv(tmp_path, flat_bars().drop(index=[11]))
+    import_candles(lake, path, "BTCUSDT", bridge_outages=True, allow_short=True)
+    assert lake.read("candles")["bridged"].to_numpy().nonzero()[0].tolist() == [3, 4, 11]
+    later = import_candles(lake, csv(tmp_path, bars(20)), "BTCUSDT", allow_short=True)
+    assert (later.merged.filled, later.merged.conflicting_rows) == (3, 0)
+
+
+@pytest.mark.parametrize("count", [20, 5])
+def test_a_stand_in_of_the_file_is_left_out_where_the_lake_has_a_bar(
+    lake: Lake, tmp_path: Path, count: int
+) -> None:
+    lake.merge("candles", rows(20))
+    path = csv(tmp_path, flat_bars().iloc[3:count])
+    done = import_candles(lake, path, "BTCUSDT", allow_short=True, accept_corrections=True)
+    assert not done.merged.changed
+    assert "2 stand-in(s) left out: the lake has those bars" in done.notes
+    assert not lake.read("candles")["bridged"].any()
+
+
+def test_a_mark_that_is_neither_true_nor_false_is_refused(lake: Lake, tmp_path: Path) -> None:
+    path = csv(tmp_path, flat_bars().assign(bridged=0.5))
+    with pytest.raises(DataError, match="bridged of 2024-01-01 00:00 UTC is neither true nor false"):
+        import_candles(lake, path, "BTCUSDT", allow_short=True)
 
 
 # -- payments ----------------------------------------------------------------------------------------------

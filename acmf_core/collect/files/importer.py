@@ -51,6 +51,7 @@ _CANDLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "trades": ("trades", "count", "numberoftrades", "numtrades", "tradecount"),
     "taker_buy_volume": ("takerbuyvolume", "takerbuybaseassetvolume", "takerbasevol", "takerbuybasevolume"),
     "taker_buy_quote_volume": ("takerbuyquotevolume", "takerbuyquoteassetvolume", "takerquotevol"),
+    "bridged": ("bridged",),
 }
 _FUNDING_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "event_time": ("fundingtime", "calctime", "eventtime", *_CANDLE_NAMES["open_time"]),
@@ -69,7 +70,8 @@ class ImportedCandles:
     ----------
     frame : DataFrame
         Index open_time (datetime64[us, UTC], ascending, unique, on the grid); float64 open high low close
-        volume, and the kline extras that the file has.
+        volume, and the kline extras that the file has; bool bridged where it says which bars stand in for
+        an outage.
     mapping : dict
         Our name to the file's column.
     notes : tuple of str
@@ -135,7 +137,7 @@ def read_candles(
     path = Path(path)
     raw = read_table(path)
     notes = list(raw.notes)
-    mapping = map_columns(raw.frame, _CANDLE_NAMES, (*KLINE_EXTRAS,), path.name)
+    mapping = map_columns(raw.frame, _CANDLE_NAMES, (*KLINE_EXTRAS, "bridged"), path.name)
     market = market_named(raw.frame, path.name)
     times, said = to_utc(raw.frame[mapping["open_time"]], path.name)
     notes += said
@@ -145,6 +147,8 @@ def read_candles(
     notes += said
     _check_grid(pd.DatetimeIndex(frame.index), interval, path.name)
     check_bars(frame, path.name)
+    if "bridged" in frame:
+        frame["bridged"] = _marks(frame["bridged"], path.name)
     holes = gaps(pd.DatetimeIndex(frame.index), interval)
     if len(holes) and not allow_gaps:
         raise missing_bars(
@@ -245,6 +249,16 @@ def check_bars(frame: pd.DataFrame, name: str) -> None:
                 f"(o {o[i]:g} h {h[i]:g} l {low[i]:g} c {c[i]:g} v {v[i]:g}); {len(rows)} such bar(s)",
                 "mend or drop them at the source",
             )
+
+
+def _marks(bridged: pd.Series, file: str) -> pd.Series:
+    """The file's own marks of stand-ins as booleans."""
+    odd = np.flatnonzero(~bridged.isin([0, 1]).to_numpy())
+    if len(odd):
+        raise DataError(
+            f"{file}: bridged of {when(bridged.index[odd[0]])} is neither true nor false", "mend that row"
+        )
+    return bridged.astype(bool)
 
 
 def _refuse_odd_hours(hours: pd.Series, file: str) -> None:

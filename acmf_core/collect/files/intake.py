@@ -79,12 +79,13 @@ def import_candles(
         File or lake cannot be read or written.
     """
     file = read_candles(path, interval, sort=sort, allow_gaps=allow_gaps or bridge_outages)
-    bars = file.frame.reset_index()
     held = lake.read("candles", symbol=symbol, interval=interval, columns=["open_time", "close"])
     stored = held["open_time"]
+    bars, notes = _without_needless_stand_ins(file.frame.reset_index(), stored)
     filled = _stand_ins(bars, held, interval) if bridge_outages else bars.iloc[:0]
     if len(filled):
-        bars = pd.concat([bars.assign(bridged=False), filled]).sort_values("open_time", ignore_index=True)
+        marked = bars if "bridged" in bars else bars.assign(bridged=False)
+        bars = pd.concat([marked, filled]).sort_values("open_time", ignore_index=True)
     together = pd.DatetimeIndex(stored).union(pd.DatetimeIndex(bars["open_time"]).as_unit("us"))
     if not allow_short and interval == "15m" and len(together) < warmup_bars():
         raise DataError(
@@ -108,7 +109,7 @@ def import_candles(
         file.frame.index[0],
         file.frame.index[-1],
         file.mapping,
-        (*file.notes, *_other_market(file.market, symbol)),
+        (*file.notes, *notes, *_other_market(file.market, symbol)),
     )
 
 
@@ -167,8 +168,19 @@ def bridge_lake(lake: Lake, symbol: str, interval: str = "15m") -> MergeReport:
     return lake.merge("candles", candle_rows(bridge(stored, interval), symbol, interval), source="bridge")
 
 
+def _without_needless_stand_ins(bars: pd.DataFrame, stored: pd.Series) -> tuple[pd.DataFrame, list[str]]:
+    """The file's bars but for those that stand in for an outage where the lake has a bar."""
+    if "bridged" not in bars:
+        return bars, []
+    needless = bars["bridged"] & bars["open_time"].isin(stored)
+    said = [f"{int(needless.sum())} stand-in(s) left out: the lake has those bars"] if needless.any() else []
+    return bars[~needless].reset_index(drop=True), said
+
+
 def _stand_ins(bars: pd.DataFrame, held: pd.DataFrame, interval: str) -> pd.DataFrame:
     """Flat bars for the outages within a file that the stored bars do not fill either."""
+    if bars.empty:
+        return bars
     between = held["open_time"].between(bars["open_time"].iloc[0], bars["open_time"].iloc[-1])
     only_held = held[between & ~held["open_time"].isin(bars["open_time"])]
     known = pd.concat([bars[["open_time", "close"]], only_held]).sort_values("open_time", ignore_index=True)
