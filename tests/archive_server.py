@@ -47,7 +47,7 @@ class ArchiveServer(Loopback):
         open_time (UTC), open high low close volume, any kline extras: the truth, of BTCUSDT where no symbol
         is said. Longer intervals are resampled from it.
     funding : DataFrame, optional
-        event_time, funding_rate (of every symbol).
+        event_time, funding_rate (of every symbol), interval_hours where it is not 8.
     lacking : set of str
         Periods ("2024-01", "2024-01-02") answered with 404 (daily files of a lacking month exist).
     month_without : set of str
@@ -227,7 +227,7 @@ class ArchiveServer(Loopback):
         table = pd.DataFrame(
             {
                 "calc_time": stamps,
-                "funding_interval_hours": 8,
+                "funding_interval_hours": rows.get("interval_hours", 8),
                 "last_funding_rate": rows["funding_rate"].map(repr),
             }
         )

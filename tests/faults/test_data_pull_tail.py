@@ -10,13 +10,13 @@ from market_server import MarketServer
 from acmf_core.collect.archive.client import Archive
 from acmf_core.collect.archive.metrics import pull_metrics
 from acmf_core.collect.pull import tail as tail_module
-from acmf_core.collect.pull.series import pull_candles
+from acmf_core.collect.pull.series import first_overdue, pull_candles, pull_funding
 from acmf_core.collect.pull.tail import VenueTail, asked_together, missing_bars
 from acmf_core.collect.synthetic import synthetic_market
 from acmf_core.config import ExchangeConfig
 from acmf_core.errors import ConfigError, VenueUnavailable
 from acmf_core.lake import Lake
-from acmf_core.lake.tables import candle_rows
+from acmf_core.lake.tables import candle_rows, funding_rows
 
 START = pd.Timestamp("2023-05-10", tz="UTC")
 NOW = pd.Timestamp("2023-06-20 10:07", tz="UTC")
@@ -128,6 +128,64 @@ def test_funding_goes_on_after_the_last_stored_payment(
         assert venue.hits.total() == 0
     assert (first.inserted, second.inserted) == (22 * 3, 19 * 3 + 2)
     assert lake.read("funding")["event_time"].iloc[-1] == pd.Timestamp("2023-06-20 08:00", tz="UTC")
+
+
+def paid_until(end: str) -> pd.DataFrame:
+    """Payments every 8 hours in May, every 4 in June; each with the hours since the one before."""
+    may = pd.date_range("2023-05-10", "2023-06-01", freq="8h", inclusive="left", tz="UTC")
+    june = pd.date_range("2023-06-01", end, freq="4h", tz="UTC")
+    times = may.append(june).as_unit("us")
+    hours = [8] * (len(may) + 1) + [4] * (len(june) - 1)
+    return pd.DataFrame({"event_time": times, "funding_rate": 1e-4, "interval_hours": hours})
+
+
+@pytest.mark.parametrize("hours", ["unknown", "as REST spaces them"])
+def test_a_month_from_the_venue_gets_its_missed_payment_and_its_interval_once_the_archive_has_it(
+    lake: Lake, tmp_path: Path, market: tuple[pd.DataFrame, pd.DataFrame], hours: str
+) -> None:
+    paid = paid_until("2023-06-30 20:00")
+    missed = pd.Timestamp("2023-06-10 04:00", tz="UTC")
+    told = paid[paid["event_time"] != missed].reset_index(drop=True)
+    spaced = (told["event_time"].diff() / pd.Timedelta(hours=1)).astype("Float64").astype("Int64")
+    told["interval_hours"] = pd.array([None] * len(told), dtype="Int64") if hours == "unknown" else spaced
+    june = told["event_time"] >= pd.Timestamp("2023-06-01", tz="UTC")
+    told.loc[told["event_time"] == missed + pd.Timedelta(hours=4), "interval_hours"] = None
+    lake.merge("funding", funding_rows(told[june], "BTCUSDT"))
+    end = pd.Timestamp("2023-07-01", tz="UTC")
+    with ArchiveServer(market[0], paid) as server, Archive(server.url, tmp_path / "cache") as archive:
+        pull_funding(lake, archive, "BTCUSDT", START, end)
+        held = lake.read("funding")
+        assert held["event_time"].tolist() == paid["event_time"].tolist()
+        assert held["interval_hours"].tolist() == paid["interval_hours"].tolist()
+        server.requests.clear()
+        pull_funding(lake, archive, "BTCUSDT", START, end)
+        assert server.asked() == 0  # an interval that changed is no hole
+
+
+def test_a_payment_missed_among_intervals_that_the_spacing_gave_is_seen() -> None:
+    paid = paid_until("2023-06-20 00:00")
+    holed = paid.drop(index=[100]).reset_index(drop=True)
+    holed.loc[100, "interval_hours"] = 8  # as the spacing says
+    end = pd.Timestamp("2023-06-20 04:00", tz="UTC")
+    assert first_overdue(paid, end) is None
+    assert first_overdue(holed, end) == paid["event_time"].iloc[99]
+    assert first_overdue(holed.iloc[:101], end) == paid["event_time"].iloc[99]
+    assert first_overdue(paid.iloc[:1], START + pd.Timedelta(hours=8)) is None
+    assert first_overdue(paid.iloc[:1], START + pd.Timedelta(hours=9)) == START
+    unsaid = paid.assign(interval_hours=None).iloc[70:]
+    assert first_overdue(unsaid, end + pd.Timedelta(hours=1)) == pd.Timestamp("2023-06-20", tz="UTC")
+
+
+def test_payments_every_four_hours_come_up_to_the_newest(
+    lake: Lake, market: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
+    paid = paid_until("2023-06-20 08:00")
+    lake.merge("funding", funding_rows(paid.iloc[:-1], "BTCUSDT"))
+    with MarketServer(market[0], funding=paid[["event_time", "funding_rate"]], now=NOW_US) as venue:
+        assert tail(lake, venue).funding(START, NOW).inserted == 1
+        venue.hits.clear()
+        assert not tail(lake, venue).funding(START, NOW).changed
+        assert venue.hits.total() == 0
 
 
 def test_ratios_go_on_where_the_archives_metrics_end_and_are_known_five_minutes_later(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from acmf_core.collect.archive.client import Archive, Progress
@@ -23,6 +24,7 @@ __all__ = [
     "CHUNK_ROWS",
     "PullReport",
     "chunks_of",
+    "first_overdue",
     "pull_candles",
     "pull_funding",
     "stored_span",
@@ -30,7 +32,8 @@ __all__ = [
 ]
 
 CHUNK_ROWS: Final = 500_000  # bars of one merge: 11 months of 1-minute bars, 14 years of 15-minute ones
-FUNDING_STEP: Final = pd.Timedelta(hours=8, minutes=5)
+_USUAL: Final = pd.Timedelta(hours=8)  # between two payments, where nothing says otherwise
+_LATE: Final = pd.Timedelta(minutes=5)
 _FEW_DAYS: Final = 3  # so few missing days of a month are fetched one by one
 _UNPUBLISHED_MONTHS: Final = 2  # a monthly file appears on the first Monday of the next month
 
@@ -305,7 +308,30 @@ def _days_to_fetch(
     return [day for day in days if f"{day:%Y-%m}" not in hopeless]
 
 
+def first_overdue(paid: pd.DataFrame, end: pd.Timestamp) -> pd.Timestamp | None:
+    """The payment after which the next one did not come in time; None where all up to `end` are there.
+
+    A payment is due as many hours after the one before as the rows around it say (`interval_hours`; the
+    smallest spacing where they say nothing): the row after a hole may take the hole for the interval.
+
+    Parameters
+    ----------
+    paid : DataFrame
+        event_time and interval_hours of at least one payment, ascending.
+    """
+    times = pd.DatetimeIndex(paid["event_time"])
+    gaps = pd.DatetimeIndex([*times[1:], end]) - times
+    usual = max(pd.Timedelta(hours=1), gaps[:-1].min()) if len(times) > 1 else _USUAL
+    hours = paid["interval_hours"].astype("Float64").fillna(usual / pd.Timedelta(hours=1)).to_numpy(float)
+    due = pd.to_timedelta(np.maximum(hours, np.append(hours[2:], hours[-2:])), unit="h")
+    late = times[gaps > due + _LATE]
+    return late[0] if len(late) else None
+
+
 def _funding_complete(lake: Lake, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> bool:
-    rows = lake.read("funding", symbol=symbol, start=start, end=end, columns=["event_time"])
-    edges = pd.DatetimeIndex([start - pd.Timedelta(1, "us"), *rows["event_time"], end])
-    return bool(((edges[1:] - edges[:-1]) <= FUNDING_STEP).all())
+    """Whether every payment from the first midnight on is there with the interval that the archive says."""
+    columns = ["event_time", "interval_hours"]
+    paid = lake.read("funding", symbol=symbol, start=start, end=end, columns=columns)
+    if paid.empty or paid["interval_hours"].isna().any():
+        return False
+    return paid["event_time"].iloc[0] - start <= _LATE and first_overdue(paid, end) is None

@@ -14,7 +14,7 @@ import tenacity
 from acmf_core.collect.archive.metrics import DELAY
 from acmf_core.collect.archive.metrics import INTERVAL as ARCHIVE_INTERVAL
 from acmf_core.collect.pull.report import nothing_merged, together
-from acmf_core.collect.pull.series import FUNDING_STEP, chunks_of, stored_times
+from acmf_core.collect.pull.series import chunks_of, first_overdue, stored_times
 from acmf_core.collect.venue.client import Venue
 from acmf_core.config import ExchangeConfig
 from acmf_core.domain import INTERVAL_SECONDS
@@ -85,13 +85,12 @@ class VenueTail:
     def funding(self, start: pd.Timestamp, end: pd.Timestamp) -> MergeReport:
         """Payments missing in start <= time < end, after the first stored one."""
         end = min(end, self._now)
-        held = self._lake.read("funding", symbol=self._symbol, start=start, end=end, columns=["event_time"])
-        times = pd.DatetimeIndex(held["event_time"])
-        edges = pd.DatetimeIndex([*(times if len(times) else [start]), end])
-        late = edges[:-1][(edges[1:] - edges[:-1]) > FUNDING_STEP]
-        if not len(late):
+        columns = ["event_time", "interval_hours"]
+        held = self._lake.read("funding", symbol=self._symbol, start=start, end=end, columns=columns)
+        since = first_overdue(held, end) if len(held) else start
+        if since is None or since >= end:
             return nothing_merged("funding")
-        return self._bring(self._funding(late[0], end))
+        return self._bring(self._funding(since, end))
 
     def ratio(self, name: str, start: pd.Timestamp, end: pd.Timestamp) -> MergeReport:
         """Rows of long_short or open_interest (interval "15m") after the archive's last one, 30 days at most.
