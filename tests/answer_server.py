@@ -3,9 +3,11 @@
 import gzip
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler
 
 from loopback import Loopback
@@ -99,4 +101,13 @@ def faulty_replies() -> dict[str, Reply]:
         "huge": Reply(b'{"data": "' + b"x" * 9_000_000 + b'"}'),
         "huge without a length": Reply(b'{"data": "' + b"x" * 9_000_000 + b'"}', sized=False),
         "a bomb": Reply(gzip.compress(b" " * 20_000_000, 1), headers={"Content-Encoding": "gzip"}),
+        "a bomb within a bomb": Reply(bomb(100), headers={"Content-Encoding": "gzip, gzip"}),
     }
+
+
+@cache
+def bomb(megabytes: int) -> bytes:
+    """So many megabytes of spaces, packed twice into about a kilobyte."""
+    packer = zlib.compressobj(9, wbits=31)
+    once = b"".join(packer.compress(b" " * 1_000_000) for _ in range(megabytes)) + packer.flush()
+    return gzip.compress(once, 9)

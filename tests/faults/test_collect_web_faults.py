@@ -1,9 +1,10 @@
 """Fear & Greed, macro and on-chain against a service that fails in every way: one line, and in time."""
 
+import tracemalloc
 from time import perf_counter
 
 import pytest
-from answer_server import AnswerServer, Reply, faulty_replies
+from answer_server import AnswerServer, Reply, bomb, faulty_replies
 from fakes import FakeClock
 from fear_greed_server import FearGreedServer
 from whale_server import KEY, WhaleServer
@@ -49,6 +50,22 @@ async def test_every_fault_ends_in_time_as_one_line(name: str, fault: str) -> No
         assert ("file size" if name == "macro" else "bytes") in str(error.value)
     assert "\n" not in str(error.value)
     assert 10 < len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize("packing", ["gzip", "gzip, gzip", "deflate", "br", "identity, gzip"])
+@pytest.mark.parametrize("name", ["fear_greed", "onchain"])
+async def test_a_packed_answer_is_not_asked_for_and_not_unpacked(name: str, packing: str) -> None:
+    fault = Reply(bomb(100), headers={"Content-Encoding": packing})
+    with SERVERS[name](always=fault) as server:
+        tracemalloc.start()
+        try:
+            with pytest.raises(VenueUnavailable, match="in a packing that was not asked for"):
+                await source(name, server.url, 15.0).collect(0)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert {asked.get("Accept-Encoding") for asked in server.headers} == {"identity"}
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize("name", SERVERS)
