@@ -237,6 +237,28 @@ def test_columns_of_bars_that_nothing_is_taken_from_are_said(write: Write) -> No
     assert read.notes[-1] == "left out: symbol, Close, vwap"
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("trades", 7.5, "trades 7.5 of bar 2024-01-01 00:45 UTC is no count"),
+        ("trades", -1, "trades -1 of bar 2024-01-01 00:45 UTC is no count"),
+        ("trades", 1e30, r"trades 1e\+30 of bar 2024-01-01 00:45 UTC is no count"),
+        ("quote_volume", -1, "quote_volume -1 of bar 2024-01-01 00:45 UTC is no amount"),
+        ("quote_volume", float("inf"), "quote_volume inf of bar .* is no amount; 1 such bar"),
+        ("taker_buy_volume", 10.1, "taker_buy_volume 10.1 of bar .* is more than its volume"),
+        ("taker_buy_quote_volume", 6.0, "taker_buy_quote_volume 6 of bar .* is more than its quote_volume"),
+    ],
+)
+def test_counts_and_turnover_that_cannot_be_are_refused(
+    write: Write, column: str, value: float, said: str
+) -> None:
+    frame = kline_file(bars(20)).rename(columns={"count": "trades"}).astype({"trades": float})
+    assert len(read_candles(write(frame)).frame) == 20
+    frame.loc[3, column] = value
+    with pytest.raises(BadCandle, match=said):
+        read_candles(write(frame))
+
+
 def test_stamps_that_were_read_in_too_small_a_unit_name_their_year(write: Write) -> None:
     micro_as_milli = (bars(8)["open_time"].astype("int64") * 1_000).to_numpy().astype("datetime64[us]")
     with pytest.raises(

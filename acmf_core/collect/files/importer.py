@@ -58,6 +58,8 @@ _FUNDING_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "funding_rate": ("fundingrate", "lastfundingrate", "rate", "funding"),
     "interval_hours": ("fundingintervalhours", "intervalhours"),
 }
+_MAX_EXTRA: Final = 2.0**53  # the last count that a float holds exactly
+_ROUNDED: Final = 1 + 1e-9  # a sum of rounded parts may pass the rounded whole
 _HOURS: Final = range(1, 25)  # between payments
 _MAX_FUNDING: Final = 0.05  # the venue caps BTC at 0.3 % and others at 3 % per interval; more is a percentage
 
@@ -128,7 +130,7 @@ def read_candles(
         No such file, not a table, a missing column, wrong or mixed time units, unsorted or doubled rows,
         off-grid stamps, another interval, too few bars.
     BadCandle
-        A bar that contradicts itself, or a price that is no positive number.
+        A bar that contradicts itself, a price that is no positive number, a count or turnover that cannot be.
     MissingBars
         Bars are missing and `allow_gaps` is off.
     OSError
@@ -147,6 +149,7 @@ def read_candles(
     notes += said
     _check_grid(pd.DatetimeIndex(frame.index), interval, path.name)
     check_bars(frame, path.name)
+    _check_extras(frame, path.name)
     if "bridged" in frame:
         frame["bridged"] = _marks(frame["bridged"], path.name)
     holes = gaps(pd.DatetimeIndex(frame.index), interval)
@@ -248,6 +251,26 @@ def check_bars(frame: pd.DataFrame, name: str) -> None:
                 f"{name}: bar {when(frame.index[i])} {text} "
                 f"(o {o[i]:g} h {h[i]:g} l {low[i]:g} c {c[i]:g} v {v[i]:g}); {len(rows)} such bar(s)",
                 "mend or drop them at the source",
+            )
+
+
+def _check_extras(frame: pd.DataFrame, file: str) -> None:
+    """Turnover and counts: empty or finite and >= 0, trades whole, takers' no more than everybody's."""
+    for column in (c for c in KLINE_EXTRAS if c in frame):
+        values = frame[column].to_numpy(float)
+        wrong = ~np.isnan(values) & ~((values >= 0) & (values <= _MAX_EXTRA))
+        text = "is no count" if column == "trades" else "is no amount"
+        if column == "trades":
+            wrong |= ~np.isnan(values) & (values != np.floor(values))
+        whole = {"taker_buy_volume": "volume", "taker_buy_quote_volume": "quote_volume"}.get(column)
+        if whole in frame and not wrong.any():
+            wrong, text = values > frame[whole].to_numpy(float) * _ROUNDED, f"is more than its {whole}"
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise BadCandle(
+                f"{file}: {column} {values[i]:g} of bar {when(frame.index[i])} {text}; "
+                f"{int(wrong.sum())} such bar(s)",
+                f"mend them, or drop the column {column}",
             )
 
 
