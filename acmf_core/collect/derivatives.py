@@ -4,6 +4,7 @@ from typing import Final
 
 import pandas as pd
 
+from acmf_core.collect.receipt import Receipt
 from acmf_core.collect.venue.client import Venue
 from acmf_core.errors import StaleData, VenueUnavailable
 from acmf_core.ports import Clock
@@ -12,6 +13,7 @@ PERIOD: Final = "15m"
 PAYMENTS: Final = 100  # a month at one every eight hours, four days at one an hour
 PERIODS: Final = 5  # the last hour, and one more
 MAX_AGE: Final = pd.Timedelta(hours=1)
+LATE_US: Final = 60_000_000  # no collection waits so long for a payment
 _HOUR_US: Final = 3_600_000_000
 
 
@@ -25,7 +27,7 @@ class FundingSource:
     symbol : str
         The venue's name.
     clock : Clock, optional
-        With one, a payment of the future is refused.
+        With one, a payment of the future is refused, and a late one is known since its receipt.
     """
 
     name = "funding"
@@ -35,13 +37,14 @@ class FundingSource:
         self._venue = venue
         self._symbol = symbol
         self._clock = clock
+        self._receipt = Receipt()
 
     def due(self, at: int) -> bool:
         """Whether a payment can happen at `at` (microseconds): the venue pays on whole hours."""
         return at % _HOUR_US == 0
 
     async def collect(self, at: int) -> pd.DataFrame:
-        """The last hundred payments as rows of the table `funding`, known at the second they were paid.
+        """The last hundred payments as rows of the table `funding`.
 
         Raises
         ------
@@ -49,8 +52,22 @@ class FundingSource:
             As `Venue`; also where the venue knows no payment at all.
         """
         now = None if self._clock is None else self._clock.now()
-        rows = await self._venue.funding(self._symbol, limit=PAYMENTS, now=now)
-        return _some(rows, f"funding payment of {self._symbol}")
+        rows = _some(
+            await self._venue.funding(self._symbol, limit=PAYMENTS, now=now),
+            f"funding payment of {self._symbol}",
+        )
+        if self._clock is None or now is None:
+            return rows
+        self._receipt.ask(now)
+        return rows.assign(available_at=self._known(rows, self._clock.now()))
+
+    def _known(self, rows: pd.DataFrame, received: int) -> pd.DatetimeIndex:
+        """When each was known: as it was paid, unless it came too late for the close at that second."""
+        paid = pd.DatetimeIndex(rows["event_time"]).asi8.tolist()
+        told = [((at, rate), at) for at, rate in zip(paid, rows["funding_rate"], strict=True)]
+        moments = self._receipt.moments(told, received)
+        known = [moment if moment > at + LATE_US else at for at, moment in zip(paid, moments, strict=True)]
+        return pd.to_datetime(known, unit="us", utc=True).as_unit("us")
 
 
 class LongShortSource:

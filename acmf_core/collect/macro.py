@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import tenacity
 
+from acmf_core.collect.receipt import Receipt
 from acmf_core.collect.web import answers
 from acmf_core.collect.web.yahoo import SERVICE, Allowance, Series, Yahoo
 from acmf_core.config import SourceConfig
@@ -52,6 +53,7 @@ class MacroSource:
         self._config = config
         self._clock = clock
         self._yahoo = Yahoo(config.base_url)
+        self._receipt = Receipt()
 
     async def collect(self, at: int) -> pd.DataFrame:
         """The finished trading days of the last ten days as rows of macro, oldest first.
@@ -61,7 +63,9 @@ class MacroSource:
         VenueUnavailable
             A ticker got no usable answer: a row with a hole would keep it, so all four or none.
         """
-        first = (_utc(self._clock.now()) - timedelta(days=_DAYS_LIVE)).date()
+        now = self._clock.now()
+        self._receipt.ask(now)
+        first = (_utc(now) - timedelta(days=_DAYS_LIVE)).date()
         allowance = Allowance(self._config.timeout_s)
         try:
             # The thread ends by itself: every request in it has what is left of the allowance.
@@ -72,7 +76,7 @@ class MacroSource:
         finally:
             allowance.stop()
         received = self._clock.now()
-        return _rows(series, received, received)
+        return _rows(series, received, self._receipt)
 
 
 def macro_history(config: SourceConfig, start: int, end: int, now: int) -> pd.DataFrame:
@@ -119,8 +123,8 @@ def _ask(yahoo: Yahoo, first: date, allowance: Allowance) -> dict[str, Series]:
     return found
 
 
-def _rows(series: dict[str, Series], now: int, received: int | None) -> pd.DataFrame:
-    """Rows of macro of the days that are over by `now`; `received` is None in history."""
+def _rows(series: dict[str, Series], now: int, receipt: Receipt | None) -> pd.DataFrame:
+    """Rows of macro of the days that are over by `now`, when they were received; no receipt in history."""
     closes = {column: _settled(one) for column, one in series.items()}
     days = sorted({day for known in closes.values() for day in known if day.weekday() < 5})
     kept, stamps = [], []
@@ -130,9 +134,11 @@ def _rows(series: dict[str, Series], now: int, received: int | None) -> pd.DataF
             known += DAY_US  # only then is it sure that no close is merely late
         if known <= now:
             kept.append(day)
-            fresh = received is not None and received - known < DAY_US
-            stamps.append(received if received is not None and fresh else known)
+            stamps.append(known)
     table = {column: [of.get(day, math.nan) for day in kept] for column, of in closes.items()}
+    if receipt is not None:
+        told = [(day, *(of.get(day) for of in closes.values())) for day in kept]
+        stamps = receipt.moments(list(zip(told, stamps, strict=True)), now)
     return pd.DataFrame(
         {
             "event_time": pd.to_datetime(kept, utc=True).as_unit("us"),

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 import tenacity
 
+from acmf_core.collect.receipt import Receipt
 from acmf_core.collect.web import answers
 from acmf_core.config import SourceConfig
 from acmf_core.domain import DAY_US
@@ -58,6 +59,7 @@ class FearGreedSource:
     def __init__(self, config: SourceConfig, clock: Clock) -> None:
         self._config = config
         self._clock = clock
+        self._receipt = Receipt()
 
     async def collect(self, at: int) -> pd.DataFrame:
         """The last ten days as rows of fear_greed, oldest first.
@@ -70,12 +72,14 @@ class FearGreedSource:
         VenueUnavailable
             No answer, one that contradicts itself, or one of the future.
         """
+        self._receipt.ask(self._clock.now())
         days = await _ask(self._config, _DAYS_LIVE, self._config.timeout_s)
         received = self._clock.now()
         newest = max(days)
         if newest > received + _CLOCK_SLACK_US:
             answers.unusable(SERVICE, f"a value of the future: {_day(newest)}")
-        return _rows(days, received)
+        said = [(one, one.stamp + PUBLISHED_US) for one in days.values()]
+        return _rows(days, self._receipt.moments(said, received))
 
 
 def fear_greed_history(config: SourceConfig) -> pd.DataFrame:
@@ -104,7 +108,8 @@ def fear_greed_history(config: SourceConfig) -> pd.DataFrame:
         with ThreadPoolExecutor(1, thread_name_prefix="fear-greed") as pool:
             return pool.submit(lambda: asyncio.run(_ask(config, 0, timeout_s))).result()
 
-    return _rows(ask(), None)
+    days = ask()
+    return _rows(days, [one.stamp + PUBLISHED_US for one in days.values()])
 
 
 async def _ask(config: SourceConfig, limit: int, timeout_s: float) -> dict[int, _Value]:
@@ -156,24 +161,18 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _rows(days: dict[int, _Value], received: int | None) -> pd.DataFrame:
-    """Rows of fear_greed; `received` is when the running day's value came, None in history."""
+def _rows(days: dict[int, _Value], known: list[int]) -> pd.DataFrame:
+    """Rows of fear_greed, oldest first; `known` in the order of `days`."""
+    known_at = {day: max(one.stamp, at) for (day, one), at in zip(days.items(), known, strict=True)}
     stamps = sorted(days)
-    known = [_known_at(days[day].stamp, received) for day in stamps]
     return pd.DataFrame(
         {
             "event_time": _times(stamps),
-            "available_at": _times(known),
+            "available_at": _times([known_at[day] for day in stamps]),
             "value": [days[day].value for day in stamps],
             "classification": pd.Series([days[day].classification for day in stamps], dtype="str"),
         }
     )
-
-
-def _known_at(stamp: int, received: int | None) -> int:
-    if received is not None and received - stamp < DAY_US:
-        return max(received, stamp)
-    return stamp + PUBLISHED_US
 
 
 def _times(stamps: list[int]) -> pd.DatetimeIndex:

@@ -149,7 +149,9 @@ def compare(spec: Table, stored: pd.DataFrame, offered: pd.DataFrame, accept: bo
         fills[:, column] = ~had & has
         differs[:, column] = had & has & (old[value].ne(new[value]).fillna(False).to_numpy(bool)) & ~stand_in
     conflicting = np.asarray(differs.any(axis=1))
-    fuller = np.asarray(fills.any(axis=1)) | stand_in
+    # A row filled by what was known at another moment would be wrong about when one of its values was known.
+    fillable = accept | (old[AVAILABLE] == new[AVAILABLE]).to_numpy(bool)
+    fuller = (np.asarray(fills.any(axis=1)) & fillable) | stand_in
 
     replacing = (fuller & ~conflicting) | (conflicting & accept)
     changed = _differing_values(spec, old, new, differs)

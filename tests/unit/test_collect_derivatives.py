@@ -55,6 +55,23 @@ async def test_funding_paid_at_the_close_is_known_at_the_close(venue: Venue, mar
     assert market.hits[FUNDING] == 1
 
 
+async def test_a_payment_that_comes_late_is_known_since_it_came(venue: Venue, market: MarketServer) -> None:
+    clock = FakeClock(AT - HOUR)
+    market.now = AT - HOUR
+    source = FundingSource(venue, "BTCUSDT", clock)
+    before = await source.collect(AT - HOUR)
+    assert (before["available_at"] == before["event_time"]).all()
+    late = AT + 300_000_000
+    market.now = clock.time = late
+    after = await source.collect(AT)
+    assert after["event_time"].iloc[-1] == pd.Timestamp(AT, unit="us", tz="UTC")
+    assert after["available_at"].iloc[-1] == pd.Timestamp(late, unit="us", tz="UTC")
+    assert (after["available_at"] == after["event_time"]).iloc[:-1].all()
+    clock.time = late + HOUR
+    again = await source.collect(AT)
+    assert again["available_at"].tolist() == after["available_at"].tolist()
+
+
 def test_funding_is_due_on_whole_hours() -> None:
     source = FundingSource(Venue(ExchangeConfig()), "BTCUSDT")
     assert [source.due(AT + n * BAR_US) for n in range(5)] == [True, False, False, False, True]

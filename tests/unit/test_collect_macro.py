@@ -70,13 +70,46 @@ async def test_a_day_is_known_from_six_in_new_york_and_no_earlier() -> None:
     conform(TABLES["macro"], after)
 
 
-async def test_the_newest_day_is_known_from_its_receipt_and_older_ones_since_they_closed() -> None:
+async def test_a_new_day_is_known_from_its_receipt_and_older_ones_since_they_closed() -> None:
+    clock = at(WEEK[-1], 17)
     with YahooServer(charts=charts(WEEK)) as server:
-        source = MacroSource(config(server), at(WEEK[-1], 20, 5))
+        source = MacroSource(config(server), clock)
         assert isinstance(source, Source)
+        await source.collect(0)
+        clock.time = at(WEEK[-1], 20, 5).time
         rows = await source.collect(0)
+        clock.time = at(WEEK[-1], 21).time
+        pd.testing.assert_frame_equal(await source.collect(0), rows)
     assert rows["available_at"].iloc[-1] == stamp(at(WEEK[-1], 20, 5))
     assert rows["available_at"].iloc[-2] == stamp(at(WEEK[-2], 18))
+
+
+async def test_after_an_outage_days_are_known_since_they_came_and_not_since_they_closed() -> None:
+    clock = at(WEEK[0], 19)
+    with YahooServer(charts=charts(WEEK), always=Reply(b"", 503)) as server:
+        source = MacroSource(config(server), clock)
+        with pytest.raises(VenueUnavailable):
+            await source.collect(0)
+        clock.time, server.always = at(WEEK[2], 20).time, None
+        rows = await source.collect(0)
+    known = {day.date(): moment for day, moment in zip(rows["event_time"], rows["available_at"], strict=True)}
+    assert known[WEEK[0]] == stamp(at(WEEK[0], 18))  # before the daemon began
+    assert known[WEEK[1]] == known[WEEK[2]] == stamp(at(WEEK[2], 20))
+
+
+async def test_a_day_that_changes_is_known_since_it_changed() -> None:
+    clock = at(WEEK[-1], 19)
+    served = charts(WEEK, {"GC=F": {WEEK[2]}})
+    with YahooServer(charts=served) as server:
+        source = MacroSource(config(server), clock)
+        before = await source.collect(0)
+        served["GC=F"].closes = charts(WEEK)["GC=F"].closes
+        clock.time = at(WEEK[-1], 23).time
+        after = await source.collect(0)
+    assert before["gold"].isna().tolist() == [False, False, True, False, False]
+    assert after["gold"].notna().all()
+    assert after["available_at"].iloc[2] == stamp(at(WEEK[-1], 23))
+    assert after["available_at"].drop(2).tolist() == before["available_at"].drop(2).tolist()
 
 
 async def test_dates_are_new_yorks_on_both_sides_of_the_change_of_clocks() -> None:
@@ -127,11 +160,13 @@ async def test_the_running_price_of_the_next_session_is_not_taken_for_a_close() 
     served["GC=F"].traded_at, served["GC=F"].price = evening.now() // 1_000_000 - 5, 2_099.7
     served["GC=F"].live_stamp = served["GC=F"].traded_at
     with YahooServer(charts=served) as server:
-        rows = await collect(server, evening)
+        source = MacroSource(config(server), evening)
+        rows = await source.collect(0)
         assert rows["event_time"].dt.date.tolist() == WEEK[:-2]
         served["GC=F"].live_stamp = None
         served["GC=F"].closes = charts(WEEK)["GC=F"].closes
-        rows = await collect(server, at(WEEK[-1], 0, 15))
+        evening.time = at(WEEK[-1], 0, 15).time
+        rows = await source.collect(0)
     assert rows["gold"].iloc[-1] == 2_053.0
     assert rows["available_at"].iloc[-1] == stamp(at(WEEK[-1], 0, 15))
 

@@ -58,11 +58,23 @@ def test_a_note_counts_what_it_does_not_list(lake: Lake) -> None:
     assert note == "corrected 3 row(s): 2024-01-01 00:30 UTC high 104.0 -> 200.0 and 5 more value(s)"
 
 
-def test_a_row_that_became_fuller_is_known_when_all_of_it_was(lake: Lake) -> None:
+def test_a_row_is_filled_only_by_what_was_known_at_the_same_moment(lake: Lake) -> None:
     lake.merge("macro", macro(3, vix=20.0))
-    assert lake.merge("macro", macro(5, vix=20.0, gold=2_000.0)).filled == 1
+    for hours in (1, 5):
+        report = lake.merge("macro", macro(hours, vix=20.0, gold=2_000.0))
+        assert (report.unchanged, report.changed) == (1, False)
+    assert lake.read("macro")["gold"].isna().all()
+    assert lake.merge("macro", macro(3, vix=20.0, sp500=5_000.0)).filled == 1
+    stored = lake.read("macro").iloc[0]
+    assert (stored["sp500"], stored["available_at"]) == (5_000.0, FIRST + 3 * HOUR)
+
+
+def test_a_row_that_a_person_lets_become_fuller_is_known_when_all_of_it_was(lake: Lake) -> None:
+    lake.merge("macro", macro(3, vix=20.0))
+    accepted = {"accept_corrections": True}
+    assert lake.merge("macro", macro(5, vix=20.0, gold=2_000.0), **accepted).filled == 1
     assert lake.read("macro")["available_at"].tolist() == [FIRST + 5 * HOUR]
-    assert lake.merge("macro", macro(4, dxy=104.0)).filled == 1
+    assert lake.merge("macro", macro(4, dxy=104.0), **accepted).filled == 1
     stored = lake.read("macro").iloc[0]
     assert stored[["vix", "gold", "dxy"]].tolist() == [20.0, 2_000.0, 104.0]
     assert stored["available_at"] == FIRST + 5 * HOUR

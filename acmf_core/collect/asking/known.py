@@ -66,7 +66,7 @@ class KnownRows:
         return len(self._event)
 
     def take(self, rows: pd.DataFrame) -> None:
-        """Bring rows of the source's table in; a value that was empty is filled, none is changed."""
+        """Bring rows of the source's table in; a value once known is not changed."""
         event, available = (pd.DatetimeIndex(rows[name]).as_unit("us").asi8 for name in _TIMES)
         values = rows[self._columns].to_numpy(np.float64, na_value=np.nan)
         order = np.lexsort((available, event))
@@ -76,8 +76,11 @@ class KnownRows:
         again = np.zeros(len(event), bool)
         inside = place < len(self._event)
         again[inside] = self._event[place[inside]] == event[inside]
-        held = self._values[place[again]]
-        self._values[place[again]] = np.where(np.isnan(held), values[again], held)
+        # As in the lake: a row is filled only by one known at the same moment that contradicts none of it.
+        held, told = self._values[place[again]], values[again]
+        fills = self._available[place[again]] == available[again]
+        fills &= ((held == told) | np.isnan(held) | np.isnan(told)).all(axis=1)
+        self._values[place[again]] = np.where(np.isnan(held) & fills[:, None], told, held)
         if not again.all():
             self._event = np.concatenate([self._event, event[~again]])
             self._available = np.concatenate([self._available, available[~again]])
