@@ -9,6 +9,7 @@ from market_server import MarketServer
 
 from acmf_core.collect.archive.client import Archive
 from acmf_core.collect.archive.metrics import pull_metrics
+from acmf_core.collect.files.intake import bridge_lake
 from acmf_core.collect.pull import tail as tail_module
 from acmf_core.collect.pull.series import first_overdue, pull_candles, pull_funding
 from acmf_core.collect.pull.tail import VenueTail, asked_together, missing_bars
@@ -89,6 +90,24 @@ def test_a_bar_that_the_venue_tells_otherwise_stays_out_and_is_reported(
         report = tail(lake, venue).candles("15m", START, NOW)
     assert report.conflicting_rows == 1
     assert lake.read("candles")["close"].tolist() == market[0]["close"].iloc[: 41 * 96 + 40].tolist()
+
+
+@pytest.mark.parametrize("source", ["archive", "venue"])
+def test_bars_that_were_bridged_are_asked_for_again_and_give_way_to_the_true_ones(
+    lake: Lake, tmp_path: Path, market: tuple[pd.DataFrame, pd.DataFrame], source: str
+) -> None:
+    bars, end = market[0].iloc[: 22 * 96], pd.Timestamp("2023-06-01", tz="UTC")
+    lake.merge("candles", candle_rows(bars.drop(index=range(10 * 96 + 12, 10 * 96 + 20)), "BTCUSDT"))
+    assert bridge_lake(lake, "BTCUSDT").inserted == 8
+    if source == "archive":
+        with ArchiveServer(bars) as server, Archive(server.url, tmp_path / "cache") as archive:
+            pull_candles(lake, archive, "BTCUSDT", START, end)
+    else:
+        with MarketServer(bars, now=NOW_US) as venue:
+            tail(lake, venue).candles("15m", START, end)
+    held = lake.read("candles")
+    assert not held["bridged"].any()
+    assert held["volume"].tolist() == bars["volume"].tolist()
 
 
 @pytest.mark.parametrize("fault", ["500", "cut", "html", "truncated", "429:1"])

@@ -191,18 +191,25 @@ def chunks_of(
 def stored_times(
     lake: Lake, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp
 ) -> pd.DatetimeIndex:
-    """Opening times of the stored bars, start <= time < end, ascending."""
-    rows = lake.read("candles", symbol=symbol, interval=interval, start=start, end=end, columns=["open_time"])
-    return pd.DatetimeIndex(rows["open_time"])
+    """Opening times of the stored bars, start <= time < end, ascending; a bridged stand-in is none.
+
+    So the true bar is asked for again, as that of any other outage.
+    """
+    columns = ["open_time", "bridged"]
+    rows = lake.read("candles", symbol=symbol, interval=interval, start=start, end=end, columns=columns)
+    return pd.DatetimeIndex(rows.loc[~rows["bridged"], "open_time"])
 
 
 def stored_span(lake: Lake, symbol: str, interval: str, start: pd.Timestamp, end: pd.Timestamp) -> Span:
-    """What is stored of start <= time < end, counted chunk by chunk."""
+    """What is stored of start <= time < end, bridged bars too, counted chunk by chunk."""
     rows, first, last = 0, None, None
     for since, until in chunks_of(start, end, interval):
-        times = stored_times(lake, symbol, interval, since, until)
+        times = lake.read(
+            "candles", symbol=symbol, interval=interval, start=since, end=until, columns=["open_time"]
+        )["open_time"]
         if len(times):
-            rows, first, last = rows + len(times), first if first is not None else times[0], times[-1]
+            rows, last = rows + len(times), times.iloc[-1]
+            first = first if first is not None else times.iloc[0]
     return Span(rows, first, last)
 
 
