@@ -22,6 +22,9 @@ _HEADER_BYTES: Final = len(_MAGIC) + _STAMP_BYTES + _DIGEST_BYTES
 _LOCK_TRIES: Final = 500
 _LOCK_WAIT_S: Final = 0.01
 _SWEEP_US: Final = 3_600_000_000
+_COUNTER_REST_US: Final = (
+    8 * 86_400_000_000
+)  # a clock that was ahead for a moment must not forget what was spent
 _SWEPT_AT_ONCE: Final = 10_000
 _REDIS_TIMEOUT_S: Final = 2.0
 _LOG: Final = logging.getLogger("acmf.cache")
@@ -105,12 +108,12 @@ class FileCache:
     def _counter(self, key: str) -> _Entry | None:
         content = self._content(key)
         entry = _read(key, content) if content is not None else None
-        if content is not None and (entry is None or not entry.value.removeprefix(b"-").isdigit()):
+        if content is not None and (entry is None or not _counts(entry)):
             raise OSError(f"the counter in {self._file(key)} cannot be read: delete it to start at nought")
         return entry
 
     def _file(self, key: str) -> Path:
-        return self._folder / f"{hashlib.sha256(_encoded(key)).hexdigest()}.cached"
+        return self._folder / f"{_hash(key).hex()}.cached"
 
     def _content(self, key: str) -> bytes | None:
         try:
@@ -143,7 +146,10 @@ class FileCache:
             yield
 
     def _sweep(self) -> None:
-        """Remove what is over, and what killed writers left aside; at most once an hour. Holds the lock."""
+        """Remove what is over, and what killed writers left aside; at most once an hour. Holds the lock.
+
+        A damaged file stays, since it may be a counter; a counter stays for eight days after its end.
+        """
         now = self._clock.now()
         if self._swept is not None and now - self._swept < _SWEEP_US:
             return
@@ -153,7 +159,10 @@ class FileCache:
         for _, file in zip(range(_SWEPT_AT_ONCE), self._folder.glob("*.cached"), strict=False):
             with file.open("rb") as stream:
                 header = stream.read(_HEADER_BYTES)
-            if len(header) == _HEADER_BYTES and header.startswith(_MAGIC) and _expiry(header) <= now:
+                if len(header) < _HEADER_BYTES or _expiry(header) > now:
+                    continue
+                entry = _entry(_hash_in(file), header + stream.read())
+            if entry is not None and entry.expires + (_COUNTER_REST_US if _counts(entry) else 0) <= now:
                 file.unlink(missing_ok=True)
 
 
@@ -259,21 +268,41 @@ def _microseconds(ttl_s: float) -> int:
 
 def _framed(key: str, entry: _Entry) -> bytes:
     stamp = entry.expires.to_bytes(_STAMP_BYTES, "big", signed=True)
-    return _MAGIC + stamp + _digest(key, stamp, entry.value) + entry.value
+    return _MAGIC + stamp + _digest(_hash(key), stamp, entry.value) + entry.value
 
 
 def _read(key: str, content: bytes) -> _Entry | None:
     """The entry in a file's content, None where it is not whole or not this key's."""
+    return _entry(_hash(key), content)
+
+
+def _entry(hashed: bytes, content: bytes) -> _Entry | None:
     header, value = content[:_HEADER_BYTES], content[_HEADER_BYTES:]
     stamp = header[len(_MAGIC) : -_DIGEST_BYTES]
-    if header != _MAGIC + stamp + _digest(key, stamp, value):
+    if header != _MAGIC + stamp + _digest(hashed, stamp, value):
         return None
     return _Entry(_expiry(header), value)
+
+
+def _counts(entry: _Entry) -> bool:
+    return entry.value.removeprefix(b"-").isdigit()
 
 
 def _expiry(header: bytes) -> int:
     return int.from_bytes(header[len(_MAGIC) : len(_MAGIC) + _STAMP_BYTES], "big", signed=True)
 
 
-def _digest(key: str, stamp: bytes, value: bytes) -> bytes:
-    return hashlib.sha256(hashlib.sha256(_encoded(key)).digest() + stamp + value).digest()
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(_encoded(key)).digest()
+
+
+def _hash_in(file: Path) -> bytes:
+    """The key's hash out of a file's name; nothing where a foreign file stands there."""
+    try:
+        return bytes.fromhex(file.stem)
+    except ValueError:
+        return b""
+
+
+def _digest(hashed: bytes, stamp: bytes, value: bytes) -> bytes:
+    return hashlib.sha256(hashed + stamp + value).digest()

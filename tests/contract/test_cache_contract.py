@@ -17,6 +17,7 @@ from acmf_core.ports import Cache
 from acmf_core.store.cache import FileCache, RedisCache, open_cache
 
 NOON_US = 1_700_000_000_000_000
+DAY_S = 86_400
 PASSWORD = "s3cret-of-redis"
 
 
@@ -197,6 +198,36 @@ def test_a_damaged_file_is_no_value_and_no_counter_at_nought(tmp_path, caplog, d
         cache.add("spent", 1, 60)
     cache.put("spent", b"7", 60)
     assert cache.add("spent", 1, 60) == 8
+
+
+def test_a_sweep_takes_no_damaged_file_however_long_its_time_seems_to_be_over(tmp_path):
+    clock = FakeClock(NOON_US)
+    FileCache(tmp_path, clock).add("spent", 99_000, 60)
+    (file,) = tmp_path.glob("*.cached")
+    content = bytearray(file.read_bytes())
+    content[10:13] = bytes(3)  # of the expiry
+    file.write_bytes(content)
+    again = FileCache(tmp_path, clock)
+    again.put("other", b"v", 60)
+    with pytest.raises(OSError, match="delete it to start at nought"):
+        again.add("spent", 1, 60)
+
+
+def test_a_clock_days_ahead_for_a_moment_does_not_forget_what_was_counted(tmp_path):
+    clock = FakeClock(NOON_US)
+    FileCache(tmp_path, clock).add("spent", 99_000, 2 * DAY_S)
+    clock.time += 5 * DAY_S * 1_000_000
+    FileCache(tmp_path, clock).put("other", b"v", 60)
+    clock.time = NOON_US
+    assert FileCache(tmp_path, clock).add("spent", 0, 2 * DAY_S) == 99_000
+
+
+def test_a_counter_is_swept_eight_days_after_its_end(tmp_path):
+    clock = FakeClock(NOON_US)
+    FileCache(tmp_path, clock).add("spent", 99_000, 60)
+    clock.time += (8 * DAY_S + 60) * 1_000_000
+    FileCache(tmp_path, clock).put("other", b"v", 60)
+    assert len(list(tmp_path.glob("*.cached"))) == 1
 
 
 def test_a_file_under_the_name_of_another_key_is_no_value(tmp_path):
