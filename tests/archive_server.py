@@ -32,6 +32,7 @@ HEADER = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
     "taker_buy_volume,taker_buy_quote_volume,ignore"
 )
+FUNDING_HEADER = "calc_time,funding_interval_hours,last_funding_rate"
 METRICS_HEADER = (
     "create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio,"
     "sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio"
@@ -52,6 +53,8 @@ class ArchiveServer(Loopback):
         Periods ("2024-01", "2024-01-02") answered with 404 (daily files of a lacking month exist).
     month_without : set of str
         Days left out of their monthly file, as happens in the real archive.
+    bare : set of str
+        Periods whose files of klines and funding hold a header and nothing else.
     microseconds : bool
         Stamps as the venue writes them for spot since 2025.
     metrics : dict, optional
@@ -74,6 +77,7 @@ class ArchiveServer(Loopback):
         *,
         lacking: set[str] | None = None,
         month_without: set[str] | None = None,
+        bare: set[str] | None = None,
         microseconds: bool = False,
         metrics: dict[str, str] | None = None,
         delay_s: float = 0.0,
@@ -82,6 +86,7 @@ class ArchiveServer(Loopback):
         self.candles = candles if isinstance(candles, dict) else {"BTCUSDT": candles}
         self.funding = funding
         self.lacking, self.month_without = lacking or set(), month_without or set()
+        self.bare = bare or set()
         self.microseconds = microseconds
         self.metrics = metrics or {}
         self.delay_s, self.piece_s = delay_s, piece_s
@@ -171,7 +176,9 @@ class ArchiveServer(Loopback):
         period = name.removesuffix(".zip").removeprefix(f"{symbol}-{interval or kind}-")
         if period in self.lacking:
             return None
-        if kind == "klines":
+        if period in self.bare and kind != "metrics":
+            text = f"{HEADER if kind == 'klines' else FUNDING_HEADER}\n"
+        elif kind == "klines":
             text = self._klines(symbol, interval, span, period)
         else:
             text = self._funding(period) if kind == "fundingRate" else self._metrics(symbol, period)

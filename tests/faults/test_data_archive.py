@@ -186,6 +186,30 @@ def test_a_damaged_day_stays_missing_and_is_named(
     assert report.missing == 96
 
 
+def test_a_file_of_a_header_and_nothing_else_is_one_without_bars(
+    lake: Lake, tmp_path: Path, truth: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
+    with (
+        ArchiveServer(*truth, bare={"2023-06", "2023-06-03", "2023-07"}) as server,
+        archive(server, tmp_path) as client,
+    ):
+        report = pull_candles(lake, client, "BTCUSDT", utc("2023-05-10"), utc("2023-07-01"))
+        paid = pull_funding(lake, client, "BTCUSDT", utc("2023-05-10"), utc("2023-07-01"))
+        assert not pull_funding(lake, client, "BTCUSDT", utc("2023-07-01"), utc("2023-08-01")).merged.changed
+    assert (report.missing, report.damaged, report.merged.inserted) == (96, (), 51 * 96)
+    assert (paid.damaged, paid.merged.inserted) == ((), 22 * 3)
+
+
+def test_a_window_of_files_without_bars_is_named(
+    lake: Lake, tmp_path: Path, truth: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
+    with (
+        ArchiveServer(truth[0], bare={"2023-06-03"}) as server,
+        pytest.raises(DataError, match="has no 15m klines of BTCUSDT from 2023-06-03 to 2023-06-04"),
+    ):
+        pull(lake, server, tmp_path, "2023-06-03", "2023-06-04")
+
+
 def test_an_impossible_bar_in_the_archive_is_not_taken(
     lake: Lake, tmp_path: Path, truth: tuple[pd.DataFrame, pd.DataFrame]
 ) -> None:

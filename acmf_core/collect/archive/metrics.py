@@ -126,7 +126,7 @@ def metrics_of(path: Path, file: ArchiveFile) -> MetricsDay:
     strange = raw["symbol"].notna() & (raw["symbol"] != file.symbol)
     if strange.any():
         raise DataError(f"{path.name} holds rows of {str(raw.loc[strange, 'symbol'].iloc[0])[:30]}")
-    times, _ = to_utc(raw["create_time"].str.strip(), path.name) if len(raw) else (_no_times(), [])
+    times, _ = to_utc(raw["create_time"].str.strip(), path.name)
     floored = times.dt.floor(_STEP)
     start, end = period_of(file)
     outside = (floored < start) | (floored > end)  # a file may end with the next day's midnight
@@ -197,7 +197,3 @@ def _days(
     )["event_time"]
     inside = set(held[held != held.dt.floor("D")].dt.floor("D").unique())
     return [day for day in days if day not in inside]
-
-
-def _no_times() -> "pd.Series[pd.Timestamp]":
-    return pd.Series(pd.to_datetime(np.zeros(0, dtype="int64"), unit="us", utc=True))

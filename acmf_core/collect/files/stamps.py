@@ -30,6 +30,8 @@ def to_utc(column: pd.Series, name: str) -> tuple[pd.Series, list[str]]:
     DataError
         Empty stamps, mixed units, years outside 2009..2100, text that is no ISO date.
     """
+    if column.empty:
+        return pd.Series(pd.DatetimeIndex([], tz="UTC").as_unit("us")), []
     empty = np.flatnonzero(column.isna().to_numpy())
     if len(empty):
         raise DataError(f"{name}: row {empty[0] + 1} has no time", "fill or drop that row")
