@@ -34,8 +34,9 @@ class BookSource:
         self._clock = clock
 
     async def collect(self, at: int) -> pd.DataFrame:
-        """One row of the table `book`; `event_time` is the venue's own stamp.
+        """One row of the table `book`; `event_time` is the venue's own stamp, at the latest the receipt.
 
+        Two clocks are never the same: a stamp of a clock ahead of ours would claim to be known before it was.
         A book with an empty side, or whose sides cross, is recorded as it came, its summaries null.
 
         Raises
@@ -53,4 +54,5 @@ class BookSource:
                 f"{(received - stamp).total_seconds():.0f} s before it was received",
                 "an order book is good for 60 s; look at the venue's status and at proxies in between",
             )
+        rows["event_time"] = min(stamp, received)
         return pd.concat([rows, book_summaries(rows)], axis=1)

@@ -106,6 +106,15 @@ async def test_a_book_whose_stamp_is_over_a_minute_old_is_stale(
         await _collect(market, source, T=clock.time // 1_000 - 61_000, **levels)
 
 
+@pytest.mark.parametrize("ahead_ms", [50, 59_000])
+async def test_a_stamp_of_a_clock_ahead_of_ours_is_the_moment_of_receipt(
+    market: MarketServer, source: BookSource, clock: FakeClock, ahead_ms: int
+) -> None:
+    levels = {"bids": [["99.0", "3"]], "asks": [["101.0", "1"]]}
+    row = await _collect(market, source, T=clock.time // 1_000 + ahead_ms, **levels)
+    assert row["event_time"] == row["available_at"] == pd.Timestamp(clock.time, unit="us", tz="UTC")
+
+
 async def test_a_recorded_answer_of_the_venue_becomes_its_row(
     real_data: Path, market: MarketServer, source: BookSource, clock: FakeClock
 ) -> None:
