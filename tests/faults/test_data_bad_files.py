@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from lake_rows import bars
 
@@ -55,6 +57,12 @@ def folder(name: str) -> Path:
     return Path(name)
 
 
+def _doubled_column() -> Path:
+    columns = pa.table({name: bars(100)[name].to_numpy() for name in bars(1)})
+    pq.write_table(columns.append_column("close", columns["open"]), "doubled.parquet")
+    return Path("doubled.parquet")
+
+
 def _cut_parquet() -> Path:
     bars(100).to_parquet("whole.parquet")
     return raw("cut.parquet", Path("whole.parquet").read_bytes()[:-200])
@@ -87,6 +95,7 @@ BAD: dict[str, tuple[Callable[[], Path], str]] = {
     "no file": (lambda: Path("nowhere.csv"), "there is no file nowhere.csv"),
     "Parquet by name only": (lambda: raw("b.parquet", b"hello"), "b.parquet is not a Parquet file"),
     "a cut Parquet file": (_cut_parquet, "cut.parquet is a damaged Parquet file"),
+    "a column twice": (_doubled_column, "doubled.parquet has two columns named close; drop one of them"),
     "a cut gzip file": (lambda: raw("b.csv.gz", gzip.compress(b"open_time," * 900)[:-9]), "is not a table"),
     "a broken zip": (lambda: raw("b.zip", b"PK\x03\x04 and no more"), "is not a table"),
     "bytes": (lambda: raw("b.csv", bytes(range(256)) * 20), "b.csv is neither text nor Parquet"),

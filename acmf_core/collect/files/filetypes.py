@@ -85,6 +85,9 @@ def read_table(path: Path, *, head: bool = False) -> RawTable:
 def _parquet(path: Path, head: bool) -> RawTable:
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
+        names = file.schema_arrow.names
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise DataError(f"{path.name} has two columns named {twice[:30]}", "drop one of them")
         if head:
             batch = next(file.iter_batches(batch_size=_HEAD_ROWS), None)
             rows = pa.Table.from_batches([] if batch is None else [batch], file.schema_arrow)

@@ -58,7 +58,7 @@ _FUNDING_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "funding_rate": ("fundingrate", "lastfundingrate", "rate", "funding"),
     "interval_hours": ("fundingintervalhours", "intervalhours"),
 }
-_MAX_EXTRA: Final = 2.0**53  # the last count that a float holds exactly
+_MAX_COUNT: Final = 2.0**53  # the last count that a float holds exactly
 _ROUNDED: Final = 1 + 1e-9  # a sum of rounded parts may pass the rounded whole
 _HOURS: Final = range(1, 25)  # between payments
 _MAX_FUNDING: Final = 0.05  # the venue caps BTC at 0.3 % and others at 3 % per interval; more is a percentage
@@ -258,10 +258,10 @@ def _check_extras(frame: pd.DataFrame, file: str) -> None:
     """Turnover and counts: empty or finite and >= 0, trades whole, takers' no more than everybody's."""
     for column in (c for c in KLINE_EXTRAS if c in frame):
         values = frame[column].to_numpy(float)
-        wrong = ~np.isnan(values) & ~((values >= 0) & (values <= _MAX_EXTRA))
-        text = "is no count" if column == "trades" else "is no amount"
+        possible, text = (values >= 0) & np.isfinite(values), "is no amount"
         if column == "trades":
-            wrong |= ~np.isnan(values) & (values != np.floor(values))
+            possible, text = possible & (values == np.floor(values)) & (values < _MAX_COUNT), "is no count"
+        wrong = ~np.isnan(values) & ~possible
         whole = {"taker_buy_volume": "volume", "taker_buy_quote_volume": "quote_volume"}.get(column)
         if whole in frame and not wrong.any():
             wrong, text = values > frame[whole].to_numpy(float) * _ROUNDED, f"is more than its {whole}"
