@@ -86,6 +86,8 @@ def faulty_replies() -> dict[str, Reply]:
         "429": Reply(b"slow down", 429, "text/plain", {"Retry-After": "60"}),
         "403": Reply(b"no", 403, "text/plain"),
         "a redirect": Reply(b"", 302, headers={"Location": "http://127.0.0.1:9/elsewhere"}),
+        "a redirect to no name": Reply(b"", 302, headers={"Location": "http://xn--a/"}),
+        "a redirect to no port": Reply(b"", 302, headers={"Location": "http://127.0.0.1:99999/"}),
         "HTML": Reply(b"<!DOCTYPE html><html><body>Just a moment...</body></html>", 200, "text/html"),
         "nothing": Reply(b""),
         "null": Reply(b"null"),

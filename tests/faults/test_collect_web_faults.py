@@ -85,7 +85,17 @@ async def test_nobody_there_is_said_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fear_greed", "onchain"])
-@pytest.mark.parametrize("url", ["http://[", "ftp://127.0.0.1", "nonsense", "http://127.0.0.1:99999"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "ftp://127.0.0.1",
+        "nonsense",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:-1",
+        "http://xn--a",
+    ],
+)
 async def test_a_base_url_that_is_none_is_no_crash(name: str, url: str) -> None:
     with pytest.raises(VenueUnavailable):
         await source(name, url).collect(0)

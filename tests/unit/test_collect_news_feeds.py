@@ -127,6 +127,10 @@ BROKEN = {
     "slow": (Page(GOOD, stall_s=30), "within 1.5 s"),
     "round in circles": (Page(status=302, headers={"Location": "/broken"}), "more than 3 times"),
     "to a file": (Page(status=302, headers={"Location": "file:///etc/passwd"}), "no http or https address"),
+    "to no port": (Page(status=302, headers={"Location": "http://127.0.0.1:99999/"}), "leads to none"),
+    "to less than a port": (Page(status=302, headers={"Location": "http://127.0.0.1:-1/"}), "leads to none"),
+    "to no name": (Page(status=302, headers={"Location": "http://xn--a/"}), "leads to none"),
+    "to half a bracket": (Page(status=302, headers={"Location": "http://[::1"}), "did not answer"),
     "nowhere": (Page(status=302), "HTTP 302"),
 }
 
@@ -156,13 +160,41 @@ async def test_all_feeds_are_asked_at_once(server):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "feed", "ftp://127.0.0.1/feed", "file:///etc/passwd", "http://", "http://a b\x00"]
+    "url",
+    [
+        "",
+        "feed",
+        "ftp://127.0.0.1/feed",
+        "file:///etc/passwd",
+        "http://",
+        "http://a b\x00",
+        "http://127.0.0.1:99999/feed",
+        "http://127.0.0.1:-1/feed",
+        "http://xn--a/feed",
+    ],
 )
 async def test_what_is_no_web_address_is_a_fault_and_no_crash(server, url):
     server.pages["/good"] = Page(GOOD)
     gathered = await gather(url, server.url("/good"))
     assert titles(gathered) == ["Bitcoin rises", "Ether falls"]
     assert len(gathered.faults) == 1
+
+
+async def test_an_error_that_nobody_thought_of_costs_its_own_feed_and_keeps_its_text(server, monkeypatch):
+    """The parser is a stranger's, and old: it may stumble over a feed in a way of its own."""
+    read = feeds._entries
+
+    def stumbling(body):
+        return {}["s3cret"] if b"odd" in body else read(body)
+
+    monkeypatch.setattr(feeds, "_entries", stumbling)
+    server.pages |= {"/odd": Page(rss([("odd", ago(1))])), "/good": Page(GOOD)}
+    gathered = await gather(server.url("/odd?key=s3cret"), server.url("/good"))
+    assert titles(gathered) == ["Bitcoin rises", "Ether falls"]
+    (said,) = gathered.faults
+    assert said.startswith("127.0.0.1: bug in ")
+    assert "KeyError" in said
+    assert "s3cret" not in said
 
 
 async def test_a_feed_body_that_is_a_path_is_never_opened(server, tmp_path):

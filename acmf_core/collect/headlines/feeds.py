@@ -16,14 +16,15 @@ from xml.parsers import expat
 
 import httpx
 
+from acmf_core.collect.asking.policy import reason_of
 from acmf_core.collect.headlines.cleaning import Headline, clean
+from acmf_core.collect.web.answers import web_address
 from acmf_core.config import NewsConfig
 from acmf_core.errors import VenueUnavailable
 
 MAX_BYTES: Final = 2_000_000  # of one feed, unpacked
 MAX_REDIRECTS: Final = 3
 FUTURE_SLACK_US: Final = 600_000_000  # a clock ten minutes ahead is forgiven, a date of tomorrow is not
-_SCHEMES: Final = ("http", "https")
 _MAX_ENTRIES: Final = 2_000
 _MAX_ELEMENTS: Final = 50_000
 _MAX_DEPTH: Final = 60
@@ -54,11 +55,17 @@ async def gather(config: NewsConfig, now: int, timeout_s: float) -> Gathered:
     """
     found: list[list[Headline]] = []
     faults = []
-    for answer in await asyncio.gather(*(_feed(url, config, now, timeout_s) for url in config.feeds)):
-        if isinstance(answer, str):
-            faults.append(answer)
-        else:
+    asked = (_feed(url, config, now, timeout_s) for url in config.feeds)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    for url, answer in zip(config.feeds, answers, strict=True):
+        if isinstance(answer, list):
             found.append(answer)
+        elif isinstance(answer, str):
+            faults.append(answer)
+        elif isinstance(answer, Exception):  # one that nobody thought of costs its own feed, too
+            faults.append(f"{_host(url)}: {reason_of('news', answer)}")
+        else:
+            raise answer
     return Gathered(tuple(_chosen(found, config.max_headlines)), tuple(faults))
 
 
@@ -83,19 +90,17 @@ async def _fetch(url: str, timeout_s: float) -> bytes:
     """The body, unpacked; VenueUnavailable with the rest of a sentence that begins with the host."""
     try:
         async with httpx.AsyncClient(timeout=timeout_s, headers=_HEADERS) as client:
-            address = httpx.URL(url)
+            address = web_address(url)
             for _ in range(MAX_REDIRECTS + 1):
-                if address.scheme not in _SCHEMES or not address.host:
-                    raise VenueUnavailable("is no http or https address")
                 async with client.stream("GET", address) as answer:
                     if not answer.has_redirect_location:
                         return await _body(answer)
-                    target = address.join(answer.headers["Location"])
+                    target = web_address(answer.headers["Location"], seen_from=address)
                 if address.scheme == "https" and target.scheme == "http":
                     raise VenueUnavailable("sends us on from https to http")
                 address = target
-    except httpx.InvalidURL:
-        raise VenueUnavailable("is no address") from None
+    except (httpx.InvalidURL, UnicodeError):  # the latter from httpx, of a Location with letters no name has
+        raise VenueUnavailable("is no http or https address, or leads to none") from None
     except (httpx.RequestError, httpx.StreamError) as error:
         raise VenueUnavailable(f"did not answer: {type(error).__name__}") from None
     raise VenueUnavailable(f"sends us on more than {MAX_REDIRECTS} times")
@@ -218,6 +223,6 @@ def _once(headlines: Sequence[Headline]) -> list[Headline]:
 def _host(url: str) -> str:
     """Whom to blame: an address may carry a key, its host does not."""
     try:
-        return httpx.URL(url).host or "a feed"
+        return web_address(url).host
     except httpx.InvalidURL:
         return "a feed"

@@ -19,7 +19,8 @@ MAX_BYTES: Final = 8_000_000
 # Packed twice, a kilobyte holds a gigabyte, and the client unpacks before anybody can count.
 _HEADERS: Final = {"User-Agent": "acmf", "Accept-Encoding": "identity"}
 TOO_MANY: Final = httpx.codes.TOO_MANY_REQUESTS
-_MAX_PORT: Final = 65_535
+_SCHEMES: Final = ("http", "https")
+_PORTS: Final = range(65_536)
 _SHOWN: Final = 60  # characters of anything foreign that an error repeats
 
 
@@ -49,12 +50,11 @@ async def fetch(
         No whole answer.
     """
     try:
-        if (httpx.URL(url).port or 0) > _MAX_PORT:
-            raise httpx.InvalidURL("no such port")
+        address = web_address(url)
         async with (
             asyncio.timeout(timeout_s),
             httpx.AsyncClient(timeout=timeout_s, verify=_tls(), headers=_HEADERS) as client,
-            client.stream("GET", url, params=params, headers=headers) as answer,
+            client.stream("GET", address, params=params, headers=headers) as answer,
         ):
             if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
                 unusable(service, "in a packing that was not asked for")
@@ -68,9 +68,33 @@ async def fetch(
         raise VenueUnavailable(f"{service} did not answer within {timeout_s:g} s") from None
     except httpx.InvalidURL:
         raise VenueUnavailable(f"{service} cannot be asked: its base_url is no address") from None
-    except (httpx.RequestError, httpx.StreamError) as error:
-        # The kind alone: the text of a foreign exception may hold the address, and that a key.
+    except (httpx.RequestError, httpx.StreamError, UnicodeError) as error:
+        # The kind alone: the text of a foreign exception may hold the address, and that a key. UnicodeError:
+        # httpx reads redirects that it does not follow, and their hosts may be in letters that no name has.
         raise VenueUnavailable(f"{service} did not answer: {type(error).__name__}") from None
+
+
+def web_address(url: str, *, seen_from: httpx.URL | None = None) -> httpx.URL:
+    """An http or https address with a host and a port that can be.
+
+    Parameters
+    ----------
+    seen_from : httpx.URL, optional
+        The address of the page that names `url`, which may then be a relative one.
+
+    Raises
+    ------
+    httpx.InvalidURL
+        It is none. Asked for all the same, it would end in errors of the libraries below httpx.
+    """
+    try:
+        address = httpx.URL(url) if seen_from is None else seen_from.join(url)
+        fine = address.scheme in _SCHEMES and address.host and (address.port or 0) in _PORTS
+    except ValueError:  # a host in letters that no name can have
+        fine = False
+    if not fine:
+        raise httpx.InvalidURL("no http or https address")
+    return address
 
 
 def refuse_status(service: str, status: int) -> None:
