@@ -14,6 +14,7 @@ from acmf_core.collect.archive.client import Archive
 from acmf_core.collect.archive.files import ArchiveFile
 from acmf_core.collect.archive.metrics import pull_metrics
 from acmf_core.collect.archive.rows import klines_of
+from acmf_core.collect.files.intake import import_slow
 from acmf_core.collect.pull.series import pull_candles, pull_funding
 from acmf_core.collect.synthetic import synthetic_market
 from acmf_core.errors import ConfigError, DataError, VenueUnavailable
@@ -205,6 +206,18 @@ def test_metrics_become_two_tables_and_a_second_pull_asks_for_nothing(
     first = metrics_lines("2023-05-10")[0].split(",")
     assert held["long_short_ratio"].iloc[0] == float(first[6])
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_few_imported_rows_do_not_stand_for_a_day_of_metrics(
+    lake: Lake, tmp_path: Path, truth: pd.DataFrame
+) -> None:
+    brought = tmp_path / "ours.csv"
+    brought.write_text("timestamp,open_interest\n2023-05-10 01:02:00,80000\n")
+    import_slow(lake, brought, "open_interest", "BTCUSDT")
+    days = (WINDOW[0], pd.Timestamp("2023-05-11", tz="UTC"))
+    with ArchiveServer(truth) as server, client(server, tmp_path) as archive:
+        reports = pull_metrics(lake, archive, "BTCUSDT", *days)
+    assert [one.merged.inserted for one in reports.values()] == [288, 288]
 
 
 def test_a_metrics_day_whose_checksum_never_fits_is_left_out_and_named(

@@ -26,6 +26,7 @@ DELAY: Final = pd.Timedelta(minutes=5)  # when a value of the archive counts as 
 _STEP: Final = pd.Timedelta(minutes=5)
 _SECONDS_OFF: Final = pd.Timedelta(seconds=30)
 _DAYS_A_LOT: Final = 366
+_MOST_ROWS: Final = 200  # of the 288 of a day
 _COLUMNS: Final = {
     "create_time": "str",
     "symbol": "str",
@@ -69,8 +70,9 @@ def pull_metrics(
 ) -> dict[str, PullReport]:
     """Rows of long_short and open_interest (interval "5m") of whole UTC days, start <= day < end.
 
-    A day of which the lake holds a row is not asked for again: its file was read. One commit a table for at
-    most 366 days. A file whose checksum never fits, or that is damaged, is left out and named.
+    A day of which both tables hold at least 200 of 288 rows is not asked for again: its file was read. One
+    commit a table for at most 366 days. A file whose checksum never fits, or that is damaged, is left out and
+    named.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def pull_metrics(
     for lot in archive.in_turn(lots, counted.step):
         read = list(_readable(lot, bad))
         notes += [note for day in read for note in day.notes]
-        for name in TABLES:  # open_interest last: it says that a day is held
+        for name in TABLES:
             rows = _rows([getattr(day, name) for day in read], symbol, notes)
             merged[name].append(
                 lake.merge(name, rows, accept_corrections=accept_corrections, source=archive.base_url)
@@ -188,12 +190,15 @@ def _readable(fetched: Iterable[Fetched], bad: list[str]) -> Iterable[MetricsDay
 def _days(
     lake: Lake, symbol: str, start: pd.Timestamp, end: pd.Timestamp, *, again: bool
 ) -> list[pd.Timestamp]:
-    """Days without a row strictly inside them (midnight may come from the day before's file), or all."""
-    days = list(pd.date_range(start, end, freq="D", inclusive="left", unit="us"))
+    """Days of which a table holds less than most rows (a few may have been imported), or all."""
+    days = pd.date_range(start, end, freq="D", inclusive="left", unit="us")
     if again:
-        return days
-    held = lake.read(
-        "open_interest", symbol=symbol, interval=INTERVAL, start=start, end=end, columns=["event_time"]
-    )["event_time"]
-    inside = set(held[held != held.dt.floor("D")].dt.floor("D").unique())
-    return [day for day in days if day not in inside]
+        return list(days)
+    whole = np.ones(len(days), dtype=bool)
+    for name in TABLES:
+        held = lake.read(
+            name, symbol=symbol, interval=INTERVAL, start=start, end=end, columns=["event_time"]
+        )["event_time"]
+        counts = held.dt.floor("D").value_counts().reindex(days, fill_value=0)
+        whole &= counts.to_numpy() >= _MOST_ROWS
+    return list(days[~whole])
