@@ -14,7 +14,7 @@ from acmf_core.features import SCHEMA, MarketData
 from acmf_core.lake import Lake
 from acmf_core.lake.merging import as_stamp
 from acmf_core.lake.quality import gaps, interval_step, missing_bars
-from acmf_core.lake.tables import OHLCV
+from acmf_core.lake.tables import AVAILABLE, OHLCV
 from acmf_core.lake.windows import Stamp
 
 INTERVAL = "15m"
@@ -103,7 +103,8 @@ def load_file(
     paid = None
     if funding is not None:
         paid = read_funding(funding).frame
-        paid = paid.assign(available_at=paid["event_time"])
+        if AVAILABLE not in paid:
+            paid = paid.assign(available_at=paid["event_time"])
     return MarketData(candles=bars.frame[list(OHLCV)], funding=paid)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from lake_rows import FIRST, bars, rows
 
+from acmf_core.collect.files.intake import import_funding
 from acmf_core.collect.history import load_file, load_market, warmup_bars
 from acmf_core.errors import DataError, MissingBars
 from acmf_core.features import MarketData, build_features
@@ -117,6 +118,20 @@ def test_a_file_gives_the_same_market_as_the_lake(lake: Lake, tmp_path: Path) ->
     market = load_file(tmp_path / "bars.csv", min_bars=1)
     assert market.candles.equals(load_market(lake, "BTCUSDT").candles)
     assert market.funding is None
+
+
+def test_a_file_of_funding_may_say_when_its_rows_were_known(lake: Lake, tmp_path: Path) -> None:
+    bars(90).to_csv(tmp_path / "bars.csv", index=False)
+    late = four_hourly(known_at=[FIRST + pd.Timedelta(hours=4 * i + 1) for i in range(6)])
+    late.to_csv(tmp_path / "paid.csv", index=False)
+    market = load_file(tmp_path / "bars.csv", tmp_path / "paid.csv", min_bars=1)
+    import_funding(lake, tmp_path / "paid.csv", "ETHUSDT")
+    for paid in (market.funding, lake.read("funding", symbol="ETHUSDT")):
+        assert paid is not None
+        assert (paid["available_at"] - paid["event_time"]).tolist() == [pd.Timedelta(hours=1)] * 6
+    late.assign(known_at=FIRST).to_csv(tmp_path / "paid.csv", index=False)
+    with pytest.raises(DataError, match=r"row 2 is known at 2024-01-01 00:00 UTC, before it happened"):
+        load_file(tmp_path / "bars.csv", tmp_path / "paid.csv", min_bars=1)
 
 
 def test_a_short_file_or_one_with_a_gap_is_no_market(tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ from acmf_core.collect.files.columns import (
     when,
 )
 from acmf_core.collect.files.filetypes import read_table
-from acmf_core.collect.files.slow import slow_table_of
+from acmf_core.collect.files.slow import KNOWN_NAMES, known_by_file, slow_table_of
 from acmf_core.collect.files.stamps import to_utc
 from acmf_core.domain import INTERVAL_SECONDS
 from acmf_core.errors import BadCandle, DataError
 from acmf_core.lake.quality import gaps, missing_bars
-from acmf_core.lake.tables import KLINE_EXTRAS, OHLCV
+from acmf_core.lake.tables import AVAILABLE, KLINE_EXTRAS, OHLCV
 
 # Field -> the names it goes by, most telling first; compared without case, blanks and punctuation.
 _CANDLE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -57,6 +57,7 @@ _FUNDING_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "event_time": ("fundingtime", "calctime", "eventtime", *_CANDLE_NAMES["open_time"]),
     "funding_rate": ("fundingrate", "lastfundingrate", "rate", "funding"),
     "interval_hours": ("fundingintervalhours", "intervalhours"),
+    AVAILABLE: KNOWN_NAMES,
 }
 _MAX_COUNT: Final = 2.0**53  # the last count that a float holds exactly
 _ROUNDED: Final = 1 + 1e-9  # a sum of rounded parts may pass the rounded whole
@@ -90,7 +91,8 @@ class ImportedCandles:
 
 @dataclass(frozen=True)
 class ImportedFunding:
-    """Funding payments of a file: event_time (UTC), funding_rate (fraction), interval_hours where known.
+    """Funding payments of a file: event_time (UTC), funding_rate (fraction), interval_hours where known,
+    available_at (UTC) where the file says it.
 
     market: what the file says these are payments of; "" where it does not.
     """
@@ -189,11 +191,17 @@ def read_funding(path: str | Path, *, sort: bool = False) -> ImportedFunding:
     """
     path = Path(path)
     raw = read_table(path)
-    mapping = map_columns(raw.frame, _FUNDING_NAMES, ("interval_hours",), path.name)
+    mapping = map_columns(raw.frame, _FUNDING_NAMES, ("interval_hours", AVAILABLE), path.name)
     market = market_named(raw.frame, path.name)
     times, said = to_utc(raw.frame[mapping["event_time"]], path.name)
-    frame = numbers(raw.frame, {k: v for k, v in mapping.items() if k != "event_time"}, path.name)
+    values = {k: v for k, v in mapping.items() if k not in {"event_time", AVAILABLE}}
+    frame = numbers(raw.frame, values, path.name)
     frame.index = pd.DatetimeIndex(times, name="event_time").floor("s")
+    if AVAILABLE in mapping:
+        known, moments = known_by_file(
+            raw.frame, mapping[AVAILABLE], pd.DatetimeIndex(frame.index), path.name
+        )
+        frame[AVAILABLE], said = known, [*said, *moments]
     frame, more = in_order(frame, path.name, sort)
     rate = frame["funding_rate"].to_numpy()
     bad = np.flatnonzero(~np.isfinite(rate) | (np.abs(rate) > _MAX_FUNDING))

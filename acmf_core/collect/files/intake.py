@@ -12,7 +12,7 @@ from acmf_core.collect.history import warmup_bars
 from acmf_core.errors import DataError
 from acmf_core.lake import Lake, MergeReport
 from acmf_core.lake.quality import bridge, gaps, missing_bars
-from acmf_core.lake.tables import candle_rows, funding_rows, table
+from acmf_core.lake.tables import AVAILABLE, candle_rows, funding_rows, table
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,12 @@ def import_funding(
 ) -> ImportReport:
     """Funding payments of a file into the lake, all or nothing; parameters and errors as `import_candles`."""
     file = read_funding(path, sort=sort)
+    rows = funding_rows(file.frame, symbol)
+    if AVAILABLE in file.frame:
+        rows[AVAILABLE] = file.frame[AVAILABLE]
     merged = lake.merge(
         "funding",
-        funding_rows(file.frame, symbol),
+        rows,
         accept_corrections=accept_corrections,
         source=f"file {Path(path).name}",
     )

@@ -31,7 +31,7 @@ _TIME_NAMES: Final = (
     *("eventtime", "createtime", "timestamp", "time", "datetime", "date", "opentime", "day", "ts", "unix"),
     *("index", "indexlevel0"),
 )
-_KNOWN_NAMES: Final = ("availableat", "available", "knownat", "releasedat", "receivedat", "scoredat")
+KNOWN_NAMES: Final = ("availableat", "available", "knownat", "releasedat", "receivedat", "scoredat")
 _LONGEST_TEXT: Final = 10_000
 _INFINITE: Final = float("inf")
 _Convention = Callable[[pd.DatetimeIndex, pd.DataFrame], pd.DatetimeIndex]
@@ -250,7 +250,7 @@ def _mapping(frame: pd.DataFrame, name: str, file: str) -> dict[str, str]:
     optional = tuple(ours for ours, column in layout.columns.items() if column.optional)
     mapping = map_columns(
         frame,
-        {"event_time": _TIME_NAMES, **aliases, AVAILABLE: _KNOWN_NAMES},
+        {"event_time": _TIME_NAMES, **aliases, AVAILABLE: KNOWN_NAMES},
         (*optional, AVAILABLE),
         file,
     )
@@ -292,7 +292,13 @@ def _known(
     if AVAILABLE not in mapping:
         assert layout.known is not None
         return layout.known(times, rows), [f"known: {layout.said} (the file has no available_at)"]
-    column = mapping[AVAILABLE]
+    return known_by_file(frame, mapping[AVAILABLE], times, file)
+
+
+def known_by_file(
+    frame: pd.DataFrame, column: str, times: pd.DatetimeIndex, file: str
+) -> tuple[pd.DatetimeIndex, list[str]]:
+    """When each row was known by the file's own word, and how that was read; DataError before its time."""
     stamps, said = to_utc(frame[column], f"{file}, {column}")
     known = pd.DatetimeIndex(stamps)
     early = np.flatnonzero(known < times)
@@ -358,7 +364,7 @@ def _widened(frame: pd.DataFrame, file: str) -> tuple[pd.DataFrame, list[str]]:
     series, close = found
     ours = {alias: name for name, aliases in _MACRO_NAMES.items() for alias in aliases}
     named = frame[series].map(lambda value: ours.get(plain(value)))
-    mapping = map_columns(frame, {"event_time": _TIME_NAMES, AVAILABLE: _KNOWN_NAMES}, (AVAILABLE,), file)
+    mapping = map_columns(frame, {"event_time": _TIME_NAMES, AVAILABLE: KNOWN_NAMES}, (AVAILABLE,), file)
     time, known = mapping["event_time"], mapping.get(AVAILABLE)
     if frame[time].isna().any():  # grouping by it would drop such a row without a word
         to_utc(frame[time], file)
