@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from acmf_core.collect.files.columns import plain
 from acmf_core.collect.files.importer import read_candles, read_funding
 from acmf_core.collect.slow_rows import slow_frames
 from acmf_core.collect.synthetic import is_synthetic
 from acmf_core.domain import INTERVAL_SECONDS
-from acmf_core.errors import MissingBars
+from acmf_core.errors import DataError, MissingBars
 from acmf_core.features import SCHEMA, MarketData
 from acmf_core.lake import Lake
 from acmf_core.lake.merging import as_stamp
@@ -95,14 +96,16 @@ def load_file(
     Raises
     ------
     DataError
-        As `importer.read_candles` and `read_funding`; a gap is MissingBars.
+        As `importer.read_candles` and `read_funding`; a gap is MissingBars. The two files name two markets.
     OSError
         The file cannot be read.
     """
     bars = read_candles(path, INTERVAL, min_bars=warmup_bars() if min_bars is None else min_bars)
     paid = None
     if funding is not None:
-        paid = read_funding(funding).frame
+        payments = read_funding(funding)
+        _require_one_market(bars.market, payments.market)
+        paid = payments.frame
         if AVAILABLE not in paid:
             paid = paid.assign(available_at=paid["event_time"])
     return MarketData(candles=bars.frame[list(OHLCV)], funding=paid)
@@ -125,6 +128,15 @@ def _require_window(times: pd.Series, symbol: str, start: Stamp, end: Stamp) -> 
             f"{symbol} {INTERVAL}",
             f"acmf data pull --symbol {symbol} --from {begins:%Y-%m-%d} --to {ends.ceil('D'):%Y-%m-%d}, then "
             "acmf data check --bridge for what the venue never had",
+        )
+
+
+def _require_one_market(candles: str, funding: str) -> None:
+    """Two files that both name their market must mean one; "BTC" and "BTC/USDT" may."""
+    one, other = plain(candles), plain(funding)
+    if not (one.startswith(other) or other.startswith(one)):
+        raise DataError(
+            f"the candles are of {candles}, the funding rates of {funding}", "give two files of one market"
         )
 
 

@@ -134,6 +134,18 @@ def test_a_file_of_funding_may_say_when_its_rows_were_known(lake: Lake, tmp_path
         load_file(tmp_path / "bars.csv", tmp_path / "paid.csv", min_bars=1)
 
 
+@pytest.mark.parametrize("funding", ["ETHUSDT", "BTC/USDT", "btc", ""])
+def test_candles_and_funding_of_two_markets_are_no_market(tmp_path: Path, funding: str) -> None:
+    bars(90).assign(symbol="BTCUSDT").to_csv(tmp_path / "bars.csv", index=False)
+    named = {"symbol": funding} if funding else {}
+    four_hourly(**named).to_csv(tmp_path / "paid.csv", index=False)
+    if funding == "ETHUSDT":
+        with pytest.raises(DataError, match="candles are of BTCUSDT, the funding rates of ETHUSDT; give two"):
+            load_file(tmp_path / "bars.csv", tmp_path / "paid.csv", min_bars=1)
+    else:
+        assert load_file(tmp_path / "bars.csv", tmp_path / "paid.csv", min_bars=1).funding is not None
+
+
 def test_a_short_file_or_one_with_a_gap_is_no_market(tmp_path: Path) -> None:
     bars(50).to_csv(tmp_path / "short.csv", index=False)
     with pytest.raises(DataError, match="holds 50 bars, one decision of a model needs 13,056"):
