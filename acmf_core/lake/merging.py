@@ -229,7 +229,14 @@ def _differing_values(
 
 
 def conform(spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame in the table's columns, order and types, sorted by key."""
+    """The frame in the table's columns, order and types, sorted by key.
+
+    Raises
+    ------
+    DataError
+        Columns or types that do not fit, an empty value in a required column, a row known before it
+        happened, or a key twice.
+    """
     required = [n for n in spec.schema.names if n not in spec.optional]
     missing = [n for n in required if n not in frame.columns]
     unknown = [n for n in frame.columns if n not in spec.schema.names]
@@ -238,9 +245,18 @@ def conform(spec: Table, frame: pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"rows for {spec.name} {problem}", f"columns: {', '.join(spec.schema.names)}")
     rows = to_pandas(to_arrow(spec, frame))
     empty = [n for n in required if rows[n].isna().any()]
+    empty += [n for n in spec.partitions if (rows[n] == "").any()]  # delta-rs would read it back as null
     if empty:
         raise DataError(
             f"rows for {spec.name} have empty values in {', '.join(empty)}", "fill or drop those rows"
+        )
+    early = rows[AVAILABLE] < rows[spec.time]
+    if early.any():
+        first = rows.loc[early, spec.time].min()
+        raise DataError(
+            f"{int(early.sum())} row(s) for {spec.name} are known before they happened, the first at "
+            f"{first:%Y-%m-%d %H:%M} UTC",
+            f"{AVAILABLE} is {spec.time} or later",
         )
     if not in_order(spec, rows):
         rows = rows.sort_values(list(spec.keys), ignore_index=True)
@@ -275,7 +291,7 @@ def to_arrow(spec: Table, frame: pd.DataFrame) -> pa.Table:
         try:
             values = column.dt.tz_convert(None).to_numpy() if field.type == STAMP else column
             arrays.append(pa.array(values, type=field.type, from_pandas=True))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise DataError(
                 f"{spec.name}.{field.name} is not {field.type}: {brief(error)}", "convert the column"
             ) from None

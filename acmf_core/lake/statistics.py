@@ -79,7 +79,8 @@ def summary(spec: Table, opened: DeltaTable) -> pd.DataFrame:
             part[name] = part["mode"] if name == "interval" and "mode" in by else ""
     if "interval" in by and len(part):
         step = pd.to_timedelta(part["interval"].map(INTERVAL_SECONDS), unit="s")
-        part["missing"] = ((part["last"] - part["first"]) // step + 1 - part["rows"]).astype("int64")
+        missing = (part["last"] - part["first"]) // step + 1 - part["rows"]
+        part["missing"] = missing.clip(lower=0).astype("int64")  # an import may be denser than its grid
     part["bridged"] = _bridged(spec, opened, part) if part["bridged"].any() else 0
     return part
 

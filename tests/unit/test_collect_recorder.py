@@ -66,10 +66,10 @@ async def test_a_full_disk_is_told_once_an_outage_and_loses_nothing(tmp_path):
     for outage in range(2):
         lake.refuse = True
         for i in range(3):
-            own.write("macro", rows_of("macro", AT + outage, AT + 10 * outage + i))
+            own.write("macro", rows_of("macro", AT + 100, AT + 10 * outage + i))
             await own.settle(10)
         lake.refuse = False
-        own.write("macro", rows_of("macro", AT + outage, AT + 10 * outage + 3))
+        own.write("macro", rows_of("macro", AT + 100, AT + 10 * outage + 3))
         await own.settle(10)
     await own.close()
     assert [alert.level for alert in notifier.sent] == ["warning", "info"] * 2

@@ -155,6 +155,13 @@ def test_status_counts_what_a_mode_and_a_five_minute_series_hold(lake: Lake) -> 
     assert status["first"].max() - FIRST < HOUR
 
 
+def test_status_misses_nothing_where_rows_are_denser_than_their_grid(lake: Lake) -> None:
+    minutes = pd.date_range(FIRST, periods=11, freq="1min", unit="us")
+    ratio = pd.DataFrame({"symbol": "BTCUSDT", "interval": "5m", "event_time": minutes})
+    lake.merge("long_short", ratio.assign(long_short_ratio=1.0, available_at=minutes))
+    assert lake.status()[["rows", "missing"]].to_numpy().tolist() == [[11, 0]]
+
+
 def test_chunks_are_one_commit_each_and_one_report(lake: Lake) -> None:
     parts = [rows(10), rows(20), rows(20)]
     report = lake.merge_chunks("candles", iter(parts), source="three parts")
