@@ -157,7 +157,7 @@ def compare(spec: Table, stored: pd.DataFrame, offered: pd.DataFrame, accept: bo
     changed = _differing_values(spec, old, new, differs)
     return Difference(
         inserts=offered.loc[is_new],
-        updates=_replacements(old[replacing], new[replacing], conflicting[replacing]),
+        updates=_replacements(old[replacing], new[replacing]),
         unchanged=int((~conflicting & ~fuller).sum()),
         filled=int((fuller & ~conflicting).sum()),
         corrected=int(conflicting.sum()) if accept else 0,
@@ -197,17 +197,16 @@ def _stamps(times: pd.Series) -> pd.Index:
     return pd.Index(pd.DatetimeIndex(times).asi8)
 
 
-def _replacements(old: pd.DataFrame, new: pd.DataFrame, corrected: npt.NDArray[np.bool_]) -> pd.DataFrame:
+def _replacements(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """What to store in the place of old rows: optional values that are not offered again are kept.
 
-    A corrected row is known since the offered moment; a row that only became fuller was not all known
-    before the later of the two.
+    None of them was all known before the later of the two moments: a correction offered with an early one
+    does not reach back behind the row that it corrects.
     """
     if new.empty:
         return new
     merged = new.where(new.notna(), old).astype(new.dtypes.to_dict())
-    later = new[AVAILABLE].where(new[AVAILABLE] > old[AVAILABLE], old[AVAILABLE])
-    merged[AVAILABLE] = new[AVAILABLE].where(corrected, later)
+    merged[AVAILABLE] = new[AVAILABLE].where(new[AVAILABLE] > old[AVAILABLE], old[AVAILABLE])
     return merged
 
 

@@ -49,6 +49,13 @@ def test_a_corrected_row_is_known_from_the_correction_on_and_the_history_says_so
     assert lake.history("macro")["note"].iloc[1:].tolist() == ["", ""]
 
 
+def test_a_correction_with_an_early_moment_does_not_reach_back_behind_the_row_it_corrects(lake: Lake) -> None:
+    lake.merge("macro", macro(48, vix=20.0))
+    assert lake.merge("macro", macro(0, vix=21.0), accept_corrections=True).corrected == 1
+    stored = lake.read("macro").iloc[0]
+    assert (stored["vix"], stored["available_at"]) == (21.0, FIRST + 48 * HOUR)
+
+
 def test_a_note_counts_what_it_does_not_list(lake: Lake) -> None:
     lake.merge("candles", rows(10))
     offered = rows(10)
