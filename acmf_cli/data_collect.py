@@ -64,7 +64,7 @@ async def _collected(settings: Settings, *, record: bool) -> dict[str, Any]:
     answered = any(one.status in (Health.OK, Health.STALE) for one in health)
     return {
         "symbol": settings.config.market.symbol,
-        "close": report.when(_stamp(at)),
+        "close": report.iso(_stamp(at)),
         "clock_offset_s": None if math.isnan(offset) else round(offset, 3),
         "recorded": lake.uri if lake is not None and answered else None,
         "sources": [_line(one, newest[one.source], now) for one in health],
@@ -79,7 +79,7 @@ def _line(health: "SourceHealth", newest: int | None, now: int) -> dict[str, Any
         "status": health.status.value,
         "latency_s": round(health.latency_s, 3),
         "age_s": None if newest is None else round((now - newest) / 1e6, 1),
-        "newest": None if newest is None else report.when(_stamp(newest)),
+        "newest": None if newest is None else report.iso(_stamp(newest)),
         "reason": health.reason,
     }
 
@@ -89,20 +89,25 @@ def _show(found: dict[str, Any]) -> None:
 
     offset = found["clock_offset_s"]
     clock = "not measured" if offset is None else f"{offset:+.2f} s off"
-    click.echo(f"{found['symbol']}, close of {found['close']} UTC; the exchange's clock: {clock}")
+    click.echo(f"{found['symbol']}, close of {_minutes(found['close'])} UTC; the exchange's clock: {clock}")
     rows = [
         [
             one["source"],
             one["status"],
             f"{one['latency_s']:.2f} s",
             "-" if one["age_s"] is None else lasted(one["age_s"]),
-            one["newest"] or "-",
+            _minutes(one["newest"]) if one["newest"] else "-",
             one["reason"],
         ]
         for one in found["sources"]
     ]
-    report.table(["source", "status", "latency", "age", "newest row", "reason"], rows, right={2, 3})
+    report.table(["source", "status", "latency", "age", "known since", "reason"], rows, right={2, 3})
     click.echo(f"recorded in {found['recorded']}" if found["recorded"] else "nothing was recorded")
+
+
+def _minutes(text: str) -> str:
+    """Date and minute of an ISO stamp."""
+    return text[: len("2024-01-31T12:00")].replace("T", " ")
 
 
 def _stamp(moment: int) -> Any:

@@ -5,6 +5,7 @@ Commands are named here and imported only when called, so that `acmf --help` ans
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 
 import click
@@ -57,7 +58,7 @@ class Commands(click.Group):
 def cli(ctx: click.Context, config_path: Path | None, debug: bool) -> None:
     """ACMF: research, backtest and trade crypto perpetual futures with one and the same code.
 
-    Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 something outside failed.
+    Exit codes: 0 done, 1 the answer is no, 2 wrong usage or data, 3 something outside failed, 130 Ctrl-C.
     """
     from production import settings
 
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = 0
     except Exception as error:  # the outermost level: one line instead of a traceback
         if debug:
-            raise
+            traceback.print_exception(error)
         code = _explain(error)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -59,8 +59,12 @@ def find(name: str) -> Path:
         return hits[0]
     if hits:
         raise ConfigError(f'"{name}" fits {len(hits)} notebooks', ", ".join(p.stem for p in hits))
-    known = ", ".join(p.stem for p in candidates) or f"none under {FOLDER.resolve()}"
-    raise ConfigError(f'no notebook "{name}"', f"known: {known}")
+    if not candidates:
+        raise ConfigError(
+            f'no notebook "{name}": there is no {FOLDER} folder here',
+            "run it in ACMF's folder, or give a path",
+        )
+    raise ConfigError(f'no notebook "{name}"', f"known: {', '.join(p.stem for p in candidates)}")
 
 
 def _parameter(pair: str) -> tuple[str, Any]:

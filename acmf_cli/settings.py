@@ -19,7 +19,8 @@ def show(settings: Settings, as_json: bool) -> None:
     """Every setting with its origin; secrets are masked."""
     rows = settings.rows()
     if as_json:
-        click.echo(json.dumps({key: {"value": value, "from": origin} for key, value, origin in rows}))
+        plain = settings.values()
+        click.echo(json.dumps({key: {"value": plain[key], "from": origin} for key, _, origin in rows}))
         return
     width = max(len(key) for key, _, _ in rows)
     for key, value, origin in rows:

@@ -41,7 +41,11 @@ class Settings:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(dotted key, value as text with secrets masked, origin) of every setting."""
-        return [(key, value, self.origins.get(key, "default")) for key, value in _leaves(self.config)]
+        return [(key, _text(value), self.origins.get(key, "default")) for key, value in _leaves(self.config)]
+
+    def values(self) -> dict[str, Any]:
+        """Every setting by its dotted key as a plain JSON value, secrets masked."""
+        return {key: _plain(value) for key, value in _leaves(self.config)}
 
 
 def load(
@@ -152,14 +156,23 @@ def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     return keys
 
 
-def _leaves(section: BaseModel, prefix: str = "") -> list[tuple[str, str]]:
-    leaves: list[tuple[str, str]] = []
+def _leaves(section: BaseModel, prefix: str = "") -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
     for name in type(section).model_fields:
         value = getattr(section, name)
-        if isinstance(value, BaseModel):
-            leaves += _leaves(value, f"{prefix}{name}.")
-        elif isinstance(value, SecretStr):
-            leaves.append((prefix + name, MASK if value.get_secret_value() else '""'))
-        else:
-            leaves.append((prefix + name, repr(value)))
+        leaves += (
+            _leaves(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [(prefix + name, value)]
+        )
     return leaves
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return MASK if value.get_secret_value() else '""'
+    return repr(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return MASK if value.get_secret_value() else ""
+    return list(value) if isinstance(value, tuple) else value

@@ -63,7 +63,9 @@ def test_an_unknown_key_in_the_file_is_named_with_its_mend(tmp_path):
 
 def test_config_show_as_json_is_one_object(tmp_path):
     done = acmf("config", "show", "--json", cwd=tmp_path)
-    assert json.loads(done.stdout)["market.symbol"] == {"value": "'BTCUSDT'", "from": "default"}
+    assert json.loads(done.stdout)["market.symbol"] == {"value": "BTCUSDT", "from": "default"}
+    assert json.loads(done.stdout)["sources.deadline_s"]["value"] == 20.0
+    assert json.loads(done.stdout)["anthropic.api_key"]["value"] == ""
 
 
 @pytest.mark.parametrize(
@@ -85,10 +87,12 @@ def test_every_error_is_one_line_and_its_exit_code(monkeypatch, capsys, error, c
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_debug_shows_the_traceback(monkeypatch):
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(monkeypatch, capsys):
     monkeypatch.setattr(program.cli, "main", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit) as left:
         program.main(["x", "--debug"])
+    assert left.value.code == 3
+    assert "ZeroDivisionError" in capsys.readouterr().err.splitlines()[-2]
 
 
 def test_help_answers_at_once():
