@@ -7,7 +7,15 @@ this file only says what exists, what is allowed and what the default is. It rea
 import difflib
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from acmf_core.domain import SymbolRules
 from acmf_core.errors import ConfigError
@@ -147,6 +155,13 @@ class SourcesConfig(Section):
     macro: SourceConfig = SourceConfig(timeout_s=12.0, attempts=2, cache_s=3_600.0)
     onchain: OnchainConfig = OnchainConfig(base_url="https://api.whale-alert.io")
     news: NewsConfig = NewsConfig()
+
+    @field_validator("candles", "book", "funding", "long_short")
+    @classmethod
+    def _ask_at_each_close(cls, source: SourceConfig) -> SourceConfig:
+        if source.cache_s:
+            raise ValueError(f"cache_s = {source.cache_s:g}, but what is asked at each close is not cached")
+        return source
 
     @model_validator(mode="before")
     @classmethod

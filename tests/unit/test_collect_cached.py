@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from fakes import FakeCache, FakeClock
 from acmf_core.collect.asking.cached import Cached
 from acmf_core.collect.asking.known import checked
 from acmf_core.collect.asking.limits import LIMITS
+from acmf_core.domain import BAR_US
 from acmf_core.errors import DataError, VenueUnavailable
 from acmf_core.lake.tables import STAMP, TABLES
 from acmf_core.ports import Source
@@ -212,3 +214,18 @@ def test_it_is_a_source_like_the_one_it_wraps():
     _, source, _, cached = parts()
     assert isinstance(cached, Source)
     assert (cached.name, cached.table) == (source.name, source.table)
+
+
+async def test_where_the_source_says_that_something_is_due_it_is_asked():
+    _, source, _, cached = parts("funding")
+    hour = START // (4 * BAR_US) * 4 * BAR_US
+    assert (cached.due(hour), cached.due(hour + BAR_US)) == (True, False)
+    for at in (hour + BAR_US, hour + 2 * BAR_US, hour, hour):
+        await cached.collect(at)
+    assert len(source.asked) == 3
+
+
+def test_a_source_that_cannot_say_what_is_due_has_nothing_due():
+    clock = FakeClock(START)
+    plain = SimpleNamespace(name="news", table="news")
+    assert not Cached(plain, FakeCache(clock), HOUR, clock).due(START // (4 * BAR_US) * 4 * BAR_US)

@@ -87,3 +87,12 @@ def test_the_fingerprint_changes_with_a_value_and_not_with_a_secret():
 def test_configuration_cannot_be_changed_in_place():
     with pytest.raises(ValueError, match="frozen"):
         Config().train.seed = 9
+
+
+@pytest.mark.parametrize("name", ["candles", "book", "funding", "long_short"])
+def test_what_is_asked_at_each_close_is_not_cached(name):
+    with pytest.raises(
+        ConfigError, match=rf"sources\.{name}: .*cache_s = 60, but what is asked at each close"
+    ):
+        Config.from_values({"sources": {name: {"cache_s": 60}}})
+    assert Config.from_values({"sources": {"macro": {"cache_s": 60}}}).sources.macro.cache_s == 60

@@ -60,9 +60,14 @@ class Cached:
         """The source's."""
         return self._source.table
 
+    def due(self, at: int) -> bool:
+        """What the source says: whether something new must be there at `at`; one that cannot say: no."""
+        due = getattr(self._source, "due", None)
+        return bool(due(at)) if callable(due) else False
+
     async def collect(self, at: int) -> pd.DataFrame:
-        """The rows in the cache, or else the source's; raises what the source raises."""
-        held = await self._get()
+        """The rows in the cache, or else, and where new ones are due, the source's; raises what it raises."""
+        held = None if self.due(at) else await self._get()
         rows = self._rows(held) if held is not None else None
         if rows is not None:
             return rows
