@@ -131,6 +131,20 @@ def test_without_a_word_in_the_file_a_row_is_known_by_the_tables_convention(
     assert any(note.startswith("known: ") for note in read.notes)
 
 
+@pytest.mark.parametrize(
+    ("freq", "rows", "delay"), [("1min", 9, "5min"), ("1h", 9, "1h"), ("1D", 9, "1D"), ("5min", 1, "1D")]
+)
+@pytest.mark.parametrize("name", ["long_short", "open_interest"])
+def test_a_ratio_of_an_hour_or_a_day_is_not_known_before_that_is_over(
+    write: Write, name: str, freq: str, rows: int, delay: str
+) -> None:
+    times = pd.date_range(FIRST, periods=rows, freq=freq).delete(4 if rows > 5 else [])
+    column = {"long_short": "long_short_ratio", "open_interest": "open_interest"}[name]
+    frame = pd.DataFrame({"timestamp": times.astype(str), column: 1.2})
+    read = read_slow(write(frame.iloc[::-1]), name, sort=True).frame
+    assert set(read["available_at"] - read["event_time"]) == {pd.Timedelta(delay)}
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 1_000), ("us", 1_000_000)])
 def test_what_the_file_says_of_when_a_row_was_known_is_taken_in_any_unit(
     write: Write, unit: str, factor: int

@@ -94,7 +94,15 @@ def _after_the_us_close(times: pd.DatetimeIndex, rows: pd.DataFrame) -> pd.Datet
     return pd.DatetimeIndex(stamps.view("datetime64[us]")).tz_localize("UTC")
 
 
-_FIVE_MINUTES: Final = _after(pd.Timedelta(minutes=5))
+def _after_its_spacing(times: pd.DatetimeIndex, _: pd.DataFrame) -> pd.DatetimeIndex:
+    """As long after its time as rows lie apart: one of a day can hold all of it; a lone row may be one."""
+    apart = np.diff(np.unique(times.as_unit("us").asi8))
+    usual = pd.Timedelta(int(np.median(apart)) if len(apart) else DAY_US, "us")
+    return times + max(usual, _ARCHIVED)
+
+
+_ARCHIVED: Final = pd.Timedelta(minutes=5)  # the spacing of the archive's rows
+_SPACING: Final = "as long after its time as rows lie apart, at least five minutes"
 _MACRO_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "vix": ("vix", "vixclose", "vixcls"),
     "dxy": ("dxy", "dxynyb", "dxyclose", "usdindex", "dollarindex"),
@@ -114,8 +122,8 @@ LAYOUTS: Final[Mapping[str, _Layout]] = {
                 ("takervolumeratio", "sumtakerlongshortvolratio", "buysellratio"), _NOT_NEGATIVE, True
             ),
         },
-        _FIVE_MINUTES,
-        "five minutes after its time",
+        _after_its_spacing,
+        _SPACING,
         interval="5m",
         telling=frozenset({"longshortratio", "countlongshortratio", "lsratio"}),
     ),
@@ -126,8 +134,8 @@ LAYOUTS: Final[Mapping[str, _Layout]] = {
                 ("openinterestvalue", "sumopeninterestvalue", "oiusd"), _NOT_NEGATIVE, True
             ),
         },
-        _FIVE_MINUTES,
-        "five minutes after its time",
+        _after_its_spacing,
+        _SPACING,
         interval="5m",
         telling=frozenset({"openinterest", "sumopeninterest"}),
     ),
