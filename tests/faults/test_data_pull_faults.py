@@ -232,8 +232,9 @@ def test_a_metrics_day_whose_checksum_never_fits_is_left_out_and_named(
     assert report.merged.inserted == 288
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one pull", "in two"])
 def test_two_files_that_differ_on_the_midnight_between_them_give_the_first_ones_value(
-    lake: Lake, tmp_path: Path, truth: pd.DataFrame
+    lake: Lake, tmp_path: Path, truth: pd.DataFrame, at_once: bool
 ) -> None:
     days = (WINDOW[0], pd.Timestamp("2023-05-12", tz="UTC"))
     second = [METRICS_HEADER, "2023-05-11 00:00:01,BTCUSDT,9,9,9,9,9,9", *metrics_lines("2023-05-11")]
@@ -241,7 +242,10 @@ def test_two_files_that_differ_on_the_midnight_between_them_give_the_first_ones_
         ArchiveServer(truth, metrics={"2023-05-11": "\n".join(second)}) as server,
         client(server, tmp_path) as archive,
     ):
+        if not at_once:
+            pull_metrics(lake, archive, "BTCUSDT", WINDOW[0], pd.Timestamp("2023-05-11", tz="UTC"))
         report = pull_metrics(lake, archive, "BTCUSDT", *days)["long_short"]
+    assert report.merged.conflicts.empty
     assert report.notes == ("1 midnight(s) in two files with other values, the first kept",)
     held = lake.read("long_short", start="2023-05-11", end="2023-05-11T00:01")
     assert held["long_short_ratio"].tolist() == [float(metrics_lines("2023-05-10")[-1].split(",")[6])]

@@ -37,6 +37,7 @@ _COLUMNS: Final = {
     "count_long_short_ratio": "float64",
     "sum_taker_long_short_vol_ratio": "float64",
 }
+_KEYS: Final = ("event_time", "symbol", "interval", "available_at")
 _LONG_SHORT: Final = {
     "count_long_short_ratio": "long_short_ratio",
     "count_toptrader_long_short_ratio": "top_account_ratio",
@@ -99,6 +100,8 @@ def pull_metrics(
         notes += [note for day in read for note in day.notes]
         for name in TABLES:
             rows = _rows([getattr(day, name) for day in read], symbol, notes)
+            if len(rows) and not accept_corrections:
+                rows = _as_stored(lake, name, rows, notes)
             merged[name].append(
                 lake.merge(name, rows, accept_corrections=accept_corrections, source=archive.base_url)
                 if len(rows)
@@ -172,9 +175,32 @@ def _rows(parts: list[pd.DataFrame], symbol: str, notes: list[str]) -> pd.DataFr
     if not parts:
         return pd.DataFrame()
     rows, differing = first_of_each(pd.concat(parts, ignore_index=True))
+    _note_midnights(differing, notes)
+    return rows.assign(symbol=symbol, interval=INTERVAL, available_at=rows["event_time"] + DELAY)
+
+
+def _as_stored(lake: Lake, name: str, rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The rows without midnights that another file told otherwise in an earlier pull: the first is kept."""
+    times = rows["event_time"]
+    held = lake.read(
+        name,
+        symbol=rows["symbol"].iloc[0],
+        interval=INTERVAL,
+        start=times.iloc[0],
+        end=times.iloc[-1] + _STEP,
+    ).set_index("event_time")
+    midnights = rows[(times == times.dt.floor("D")) & times.isin(held.index)]
+    names = [column for column in rows.columns if column not in _KEYS]
+    stored, offered = held.loc[midnights["event_time"], names].to_numpy(), midnights[names].to_numpy()
+    both = np.isfinite(stored) & np.isfinite(offered)
+    other = midnights.index[(both & (stored != offered)).any(axis=1)]
+    _note_midnights(len(other), notes)
+    return rows[~rows.index.isin(other)]
+
+
+def _note_midnights(differing: int, notes: list[str]) -> None:
     if differing:
         notes.append(f"{differing} midnight(s) in two files with other values, the first kept")
-    return rows.assign(symbol=symbol, interval=INTERVAL, available_at=rows["event_time"] + DELAY)
 
 
 def _readable(fetched: Iterable[Fetched], bad: list[str]) -> Iterable[MetricsDay]:
