@@ -208,6 +208,21 @@ def test_metrics_become_two_tables_and_a_second_pull_asks_for_nothing(
     assert not (tmp_path / "cache").exists()
 
 
+def test_metrics_long_before_the_listing_are_not_asked_for_day_by_day(
+    lake: Lake, tmp_path: Path, truth: pd.DataFrame
+) -> None:
+    window = (pd.Timestamp("2022-12-01", tz="UTC"), WINDOW[1])
+    with ArchiveServer(truth, lacking={"2023-05-17"}) as server, client(server, tmp_path) as archive:
+        report = pull_metrics(lake, archive, "BTCUSDT", *window)["long_short"]
+        assert report.merged.inserted == 87 * 288  # 2023-05-17 is one of the days that are sampled
+        assert report.notes == ("147 day(s) before 2023-04-27 left out: the archive has no file near them",)
+        server.requests.clear()
+        again = pull_metrics(lake, archive, "BTCUSDT", *window)["long_short"]
+        assert not again.merged.changed
+        assert "2023-05-17" in again.absent
+        assert server.asked() < 50  # of 161 days without a row
+
+
 def test_a_few_imported_rows_do_not_stand_for_a_day_of_metrics(
     lake: Lake, tmp_path: Path, truth: pd.DataFrame
 ) -> None:

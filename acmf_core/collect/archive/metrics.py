@@ -26,6 +26,9 @@ DELAY: Final = pd.Timedelta(minutes=5)  # when a value of the archive counts as 
 _STEP: Final = pd.Timedelta(minutes=5)
 _SECONDS_OFF: Final = pd.Timedelta(seconds=30)
 _DAYS_A_LOT: Final = 366
+_DAY: Final = pd.Timedelta(days=1)
+_SAMPLED: Final = 20  # every so many days, where the listing is looked for
+_NEAR: Final = 2 * _SAMPLED
 _MOST_ROWS: Final = 200  # of the 288 of a day
 _COLUMNS: Final = {
     "create_time": "str",
@@ -72,8 +75,8 @@ def pull_metrics(
     """Rows of long_short and open_interest (interval "5m") of whole UTC days, start <= day < end.
 
     A day of which both tables hold at least 200 of 288 rows is not asked for again: its file was read. One
-    commit a table for at most 366 days. A file whose checksum never fits, or that is damaged, is left out and
-    named.
+    commit a table for at most 366 days. Days long before the first file are left out. A file whose checksum
+    never fits, or that is damaged, is left out and named.
 
     Returns
     -------
@@ -88,12 +91,12 @@ def pull_metrics(
         Cache or lake cannot be written.
     """
     days = _days(lake, symbol, start.floor("D"), end.floor("D"), again=accept_corrections)
-    files = [ArchiveFile("metrics", symbol, f"{day:%Y-%m-%d}") for day in days]
+    days, notes = _since_first_file(archive, symbol, days)
+    files = [_file(symbol, day) for day in days]
     lots = [files[i : i + _DAYS_A_LOT] for i in range(0, len(files), _DAYS_A_LOT)]
     counted = Counted(f"{symbol} metrics", len(files) + len(lots), progress)
     merged: dict[str, list[MergeReport]] = {name: [] for name in TABLES}
     fetched: list[Fetched] = []
-    notes: list[str] = []
     bad: list[str] = []
     for lot in archive.in_turn(lots, counted.step):
         read = list(_readable(lot, bad))
@@ -228,3 +231,30 @@ def _days(
         counts = held.dt.floor("D").value_counts().reindex(days, fill_value=0)
         whole &= counts.to_numpy() >= _MOST_ROWS
     return list(days[~whole])
+
+
+def _since_first_file(
+    archive: Archive, symbol: str, days: list[pd.Timestamp]
+) -> tuple[list[pd.Timestamp], list[str]]:
+    """The days without those long before the listing, and a note on these.
+
+    Of the days without a gap that come first, all but the newest 40 are sampled: from 40 days before the
+    oldest sample that is there, each day is asked for. So one missing file hides none before it.
+    """
+    first = [day for number, day in enumerate(days) if day - days[0] == number * _DAY]
+    sample = first[:-_NEAR][::-_SAMPLED]
+    if not sample:
+        return days, []
+    found = [
+        one.file for one in archive.fetch(_file(symbol, day) for day in sample) if one.reason != "absent"
+    ]
+    oldest = min((period_of(file)[0] for file in found), default=first[-1] + _DAY)
+    kept = [day for day in days if day >= oldest - _NEAR * _DAY]
+    left = len(days) - len(kept)
+    if not left:
+        return days, []
+    return kept, [f"{left:,} day(s) before {kept[0]:%Y-%m-%d} left out: the archive has no file near them"]
+
+
+def _file(symbol: str, day: pd.Timestamp) -> ArchiveFile:
+    return ArchiveFile("metrics", symbol, f"{day:%Y-%m-%d}")
