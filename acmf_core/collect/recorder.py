@@ -90,17 +90,27 @@ class LakeRecorder:
         while self._waiting:
             name = self._waiting[0][0]
             batch = [rows for table_name, rows in self._waiting if table_name == name]
-            try:
-                report = await loop.run_in_executor(self._thread, self._merge, name, batch)
-            except OSError as error:
-                self._outages.begin("lake", f"the lake cannot be written: {_plain(error)}; rows wait for it")
+            merging = loop.run_in_executor(self._thread, self._merge, name, batch)
+            [outcome] = await asyncio.gather(merging, return_exceptions=True)
+            if isinstance(outcome, OSError):
+                self._outages.begin(
+                    "lake", f"the lake cannot be written: {_plain(outcome)}; rows wait for it"
+                )
                 return
-            except DataError as error:  # these rows will never fit: others must not wait behind them
-                self._outages.begin(f"lake-{name}", f"rows of {name} do not fit the lake: {error}")
+            # Written, or never to be written: others must not wait behind them.
+            self._waiting = [part for part in self._waiting if not _among(part, name, batch)]
+            if isinstance(outcome, BaseException):
+                self._give_up(name, outcome)
             else:
                 self._outages.end("lake", "the lake is written again")
-                self._tell(report)
-            self._waiting = [part for part in self._waiting if not _among(part, name, batch)]
+                self._tell(outcome)
+
+    def _give_up(self, name: str, error: BaseException) -> None:
+        text = f"rows of {name} do not fit the lake: {error}"
+        if not isinstance(error, DataError):
+            _LOG.error("rows of %s are lost", name, exc_info=error)
+            text = f"rows of {name} are lost: {type(error).__name__} while they were written (see the log)"
+        self._outages.begin(f"lake-{name}", text)
 
     def _merge(self, name: str, batch: Sequence[pd.DataFrame]) -> MergeReport:
         """In the thread: one commit for all that waited."""

@@ -23,9 +23,12 @@ class SlowLake(Lake):
 
     seconds = 0.0
     refuse = False
+    breaks_on = ""
 
     def merge(self, name, frame, **how):
         time.sleep(self.seconds)
+        if name == self.breaks_on:
+            raise ZeroDivisionError("of an unknown kind")
         if self.refuse:
             raise OSError(28, "No space left on device")
         return super().merge(name, frame, **how)
@@ -84,6 +87,24 @@ async def test_rows_that_do_not_fit_do_not_hold_up_the_others(tmp_path):
     await own.close()
     assert len(lake.read("news")) == 1
     assert "rows of macro do not fit the lake" in notifier.sent[0].text
+
+
+async def test_rows_that_break_the_lake_in_an_unknown_way_do_not_hold_up_the_others(tmp_path, caplog):
+    lake, notifier, own = recorder(tmp_path)
+    lake.breaks_on = "macro"
+    for i in range(2):
+        own.write("macro", rows_of("macro", AT + i))
+        own.write("news", rows_of("news", AT + i))
+        await own.settle(10)
+    lake.breaks_on = ""
+    own.write("macro", rows_of("macro", AT + 2))
+    await own.close()
+    assert len(lake.read("news")) == 2
+    assert len(lake.read("macro")) == 1
+    assert [alert.text for alert in notifier.sent] == [
+        "BTCUSDT: rows of macro are lost: ZeroDivisionError while they were written (see the log)"
+    ]
+    assert "of an unknown kind" in caplog.text
 
 
 async def test_the_same_rows_are_handed_in_once(tmp_path):
