@@ -188,7 +188,7 @@ def test_naive_and_senseless_times_are_refused(lake: Lake) -> None:
         (lambda r: pd.concat([r, r.tail(1)]), "come twice, the first at 2024-01-01 00:30 UTC"),
         (lambda r: r.assign(open_time=r["open_time"].dt.tz_localize(None)), "no time zone"),
         (lambda r: r.assign(symbol=["BTCUSDT", "", ""]), "empty values in symbol"),
-        (lambda r: r.assign(trades=[1, 2, 2**63]), "candles.trades is not int64"),
+        (lambda r: r.assign(trades=[1, 2, 2**64]), "candles.trades is not int64"),
         (
             lambda r: r.assign(available_at=r["open_time"] - pd.to_timedelta([-1, 1, 1], unit="us")),
             r"2 row\(s\) for candles are known before they happened, the first at 2024-01-01 00:15 UTC",
