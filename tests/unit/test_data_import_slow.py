@@ -191,6 +191,14 @@ def test_one_row_a_series_and_day_keeps_the_moment_that_the_file_gives(write: Wr
     assert not any(note.startswith("known: ") for note in read.notes)
 
 
+def test_a_series_without_one_close_makes_its_days_known_later_as_in_a_wide_file(write: Write) -> None:
+    empty = macro().assign(**{"^VIX": None})
+    long = empty.melt("date", var_name="Ticker", value_name="Close")
+    read, wide = read_slow(write(long, "long.csv"), "macro"), read_slow(write(empty), "macro")
+    assert read.frame["available_at"].tolist() == wide.frame["available_at"].tolist()
+    assert read.frame["vix"].isna().all()
+
+
 @pytest.mark.parametrize("column", ["date", "available_at"])
 def test_one_row_a_series_and_day_without_a_time_is_refused(write: Write, column: str) -> None:
     spoiled = put(2, column, None)(known(long_macro(), "60h"))

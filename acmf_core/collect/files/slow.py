@@ -384,7 +384,8 @@ def _widened(frame: pd.DataFrame, file: str) -> tuple[pd.DataFrame, list[str]]:
     if double.any():
         first = picked[double].iloc[0]
         raise DataError(f"{file} has two rows of {first['series']} for {first[time]}", "keep the right one")
-    wide = picked.pivot_table(index=time, columns="series", values="close", aggfunc="first").reset_index()
+    closes = picked.set_index([time, "series"])["close"].unstack("series")  # keeps a series without a close
+    wide = closes.dropna(how="all").reset_index()
     if known is not None:  # a day's row is whole when the last of its series is known
         wide[known] = wide[time].map(picked.groupby(time)[known].max())
     left = sorted({str(value) for value in frame.loc[named.isna(), series].unique()})
