@@ -324,7 +324,7 @@ async def test_a_lake_that_cannot_be_read_or_written_is_told_once_and_stops_noth
 async def test_one_message_as_an_outage_begins_and_one_as_it_ends():
     sync, parts = standing(config=quick_config(circuit_failures=100))
     held(sync)
-    for step, mode in enumerate(["", "unavailable", "unavailable", "refused", "", ""]):
+    for step, mode in enumerate(["", "unavailable", "unavailable", "refused", "", "", "", "", ""]):
         parts["macro"].mode = mode
         await collections(sync, parts, [AT + step * BAR_US])
     warnings, news = told(parts, "macro is failed"), told(parts, "macro is back")
@@ -333,6 +333,20 @@ async def test_one_message_as_an_outage_begins_and_one_as_it_ends():
     assert [alert.level for alert in news] == ["info"]
     assert news[0].text == "BTCUSDT: macro is back after 45 min"
     assert len(parts["notifier"].sent) == 2
+
+
+async def test_a_source_that_fails_every_now_and_then_is_told_once_until_it_is_steady():
+    sync, parts = standing()
+    held(sync)
+    for step in range(24):
+        parts["macro"].mode = "refused" if step % 4 == 0 and step < 16 else ""
+        await collections(sync, parts, [AT + step * BAR_US])
+        assert len(told(parts, "macro is back")) == int(step >= 16)
+    assert len(told(parts, "macro is failed")) == 1
+    assert told(parts, "macro is back")[0].text == "BTCUSDT: macro is back after 3.2 h"
+    parts["macro"].mode = "refused"
+    await collections(sync, parts, [AT + 24 * BAR_US])
+    assert len(told(parts, "macro is failed")) == 2
 
 
 async def test_sources_that_are_off_are_said_once_at_the_start():

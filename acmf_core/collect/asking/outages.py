@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Iterable
+from typing import Final
 
 from acmf_core.domain import Alert, Health, SourceHealth
 from acmf_core.ports import Clock, Notifier
 
-_DOWN = (Health.FAILED, Health.STALE)
+_DOWN: Final = (Health.FAILED, Health.STALE)
+STEADY: Final = 4  # good collections in a row after which a source is back: one now and then is not
 
 
 class Outages:
     """Tells a person of outages: a warning as each begins, an info as it ends, with how long it took.
+
+    A source that fails every now and then is out until it has been good for `STEADY` collections in a row:
+    it is told once, not as often as it changes its mind.
 
     Parameters
     ----------
@@ -27,15 +32,20 @@ class Outages:
         self._clock = clock
         self._notifier = notifier
         self._since: dict[str, int] = {}
+        self._good: dict[str, list[int]] = {}  # moments of the good collections since a source last failed
 
     def meet(self, health: Iterable[SourceHealth]) -> None:
         """Health of one collection: what changed since the last is told."""
         for one in health:
             if one.status in _DOWN:
+                self._good.pop(one.source, None)
                 age = "" if math.isnan(one.age_s) else f" (its newest row is {lasted(one.age_s)} old)"
                 self.begin(one.source, f"{one.source} is {one.status.value}{age}: {one.reason}")
-            elif one.status is Health.OK:
-                self.end(one.source, f"{one.source} is back")
+            elif one.status is Health.OK and one.source in self._since:
+                good = self._good.setdefault(one.source, [])
+                good.append(self._clock.now())
+                if len(good) == STEADY:
+                    self._end(one.source, f"{one.source} is back", self._good.pop(one.source)[0])
 
     def begin(self, what: str, text: str, level: str = "warning") -> None:
         """Something is out; said only where it was not out before."""
@@ -45,10 +55,12 @@ class Outages:
 
     def end(self, what: str, text: str) -> None:
         """It is back; said only where it was out."""
+        self._end(what, text, self._clock.now())
+
+    def _end(self, what: str, text: str, moment: int) -> None:
         since = self._since.pop(what, None)
         if since is not None:
-            took = lasted((self._clock.now() - since) / 1e6)
-            said = f"{self._symbol}: {text} after {took}"
+            said = f"{self._symbol}: {text} after {lasted((moment - since) / 1e6)}"
             self._notifier.send(Alert("info", said, f"{self._symbol}-back-{what}"))
 
 
