@@ -224,6 +224,24 @@ def test_a_bar_that_the_archive_tells_otherwise_than_the_venue_stays_out_until_a
     assert (code, series(out)["candles 15m"]["corrected"]) == (0, 1)
 
 
+def test_accepted_corrections_come_from_the_venue_for_days_that_the_archive_does_not_have_yet(
+    run: Run, archive: ArchiveServer, venue: MarketServer, market: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
+    pull = ("--from", "2023-06-17", "--only", "candles", "--interval", "15m")
+    told = market[0].copy()
+    told.loc[[40 * 96 + 3, 41 * 96 + 3], "volume"] += 1.0  # yesterday and today
+    venue.serve(told)
+    assert run(*pull)[0] == 0
+    venue.serve(market[0])
+    venue.hits.clear()
+    code, out, _ = run(*pull, "--json")
+    assert (code, series(out)["candles 15m"]["corrected"], venue.hits.total()) == (0, 0, 0)
+    code, out, _ = run(*pull, "--accept-corrections", "--json")
+    assert (code, series(out)["candles 15m"]["corrected"]) == (0, 2)
+    held = Lake("data_lake/store").read("candles")
+    assert held["volume"].tolist() == market[0]["volume"].iloc[38 * 96 : 41 * 96 + 40].tolist()
+
+
 def test_sentiment_comes_for_the_window_and_macro_that_fails_stops_nothing(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

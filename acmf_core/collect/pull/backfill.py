@@ -146,7 +146,10 @@ class Backfill:
         )
         tail = self._tail
         if tail is not None and outcome.error is None:
-            outcome = self._with_tail(outcome, lambda: tail.candles(interval, self._start, self._end))
+            since = self._unarchived(outcome.report)
+            outcome = self._with_tail(
+                outcome, lambda: tail.candles(interval, self._start, self._end, unarchived=since)
+            )
         span = stored_span(self._lake, self._symbol, interval, self._start, self._end)
         notes = (*outcome.report.notes, *_late_start(self._start, span.first))
         report = replace(outcome.report, missing=span.missing(interval), notes=notes)
@@ -154,6 +157,12 @@ class Backfill:
         if outcome.error is None and report.damaged and report.missing:
             return replace(outcome, error=_incomplete(report, self._symbol))
         return outcome
+
+    def _unarchived(self, report: PullReport) -> pd.Timestamp:
+        """Where the archive's days end, the young ones that it does not have yet left out."""
+        end = self._days[1]
+        absent = [pd.Timestamp(day, tz="UTC") for day in report.absent if len(day) == len("2024-01-02")]
+        return min([end, *(day for day in absent if day >= end - _YOUNG)])
 
     def _funding(self) -> Outcome:
         outcome = self._from_archive(

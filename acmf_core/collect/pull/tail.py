@@ -71,11 +71,25 @@ class VenueTail:
         self._accept = accept_corrections
         self._backoff_s = _BACKOFF_S if backoff_s is None else backoff_s
 
-    def candles(self, interval: str, start: pd.Timestamp, end: pd.Timestamp) -> MergeReport:
-        """Closed bars missing in start <= open_time < end, after the first stored one."""
+    def candles(
+        self,
+        interval: str,
+        start: pd.Timestamp,
+        end: pd.Timestamp,
+        *,
+        unarchived: pd.Timestamp | None = None,
+    ) -> MergeReport:
+        """Closed bars missing in start <= open_time < end, after the first stored one.
+
+        With `accept_corrections`, stored bars too from `unarchived` on: only the venue can correct these.
+        """
         step = pd.Timedelta(seconds=INTERVAL_SECONDS[interval])
         end = min(end, self._now.floor(step))
-        windows = asked_together(missing_bars(self._lake, self._symbol, interval, start, end), step)
+        holes = missing_bars(self._lake, self._symbol, interval, start, end)
+        if self._accept and unarchived is not None and unarchived < end:
+            before = [(since, min(until, unarchived)) for since, until in holes if since < unarchived]
+            holes = [*before, (max(start.ceil(step), unarchived), end)]
+        windows = asked_together(holes, step)
         return (
             self._bring(self._candles(interval, list(windows), step))
             if windows
