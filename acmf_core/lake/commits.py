@@ -18,7 +18,9 @@ from acmf_core.lake.windows import span_sql
 # 65,536 one-minute bars are 45 days: a month's window reads two row groups of a year's file.
 WRITER: Final = WriterProperties(compression="ZSTD", compression_level=3, max_row_group_size=65_536)
 
-TRIES: Final = 20
+# Against a writer that commits without a pause 20 tries starved 2 merges of 93: some four tries in five were
+# lost. The waits between 60 add up to some half a minute.
+TRIES: Final = 60
 
 
 def write(spec: Table, target: DeltaTable, difference: Difference, source: str) -> int:

@@ -269,7 +269,7 @@ class Lake:
         DataError
             Columns that do not fit the table, nulls in required ones, or a key twice.
         OSError
-            The disk or the object store refused, or other writers won every one of 20 tries.
+            The disk or the object store refused, or other writers won every one of 60 tries.
         """
         spec = table(name)
         offered = conform(spec, frame)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from lake_rows import FIRST, bars, rows
 
 from acmf_core.domain import BAR_US
 from acmf_core.errors import ConflictingBar, DataError
-from acmf_core.lake import Lake
+from acmf_core.lake import Lake, commits
 from acmf_core.lake.tables import TABLES, candle_rows, funding_rows
 
 STEP = pd.Timedelta(minutes=15)
@@ -243,6 +244,28 @@ def test_sql_sees_every_table_at_the_version_asked_for(lake: Lake) -> None:
     assert lake.sql(count)["last"].iloc[0] == FIRST + 7 * STEP
     with pytest.raises(DataError, match="the query failed"):
         lake.sql("SELECT nothing FROM nowhere")
+
+
+class Contested(Lake):
+    """A lake in which another writer is first, again and again."""
+
+    lost = 0
+
+    def _commit(self, *how: Any) -> int:
+        if self.lost:
+            self.lost -= 1
+            Lake(self.uri).merge("candles", rows(1, FIRST + (100 + self.lost) * STEP))
+        return super()._commit(*how)
+
+
+def test_a_writer_that_loses_many_times_to_a_hot_one_is_not_starved(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "give_way", lambda attempt: None)
+    contested = Contested(lake.uri)
+    contested.lost = 30
+    assert contested.merge("candles", rows(5)).inserted == 5
+    assert len(lake.read("candles")) == 35
 
 
 row_values = st.tuples(st.integers(0, 11), st.sampled_from([1.0, 2.0, 3.0]), st.sampled_from([None, 5.0]))
