@@ -13,19 +13,19 @@ from typing import Any, Final
 
 import pandas as pd
 
-from acmf_core.collect.asking.fetch import CandleAnswer, Candles, Fetch, checked_candles
+from acmf_core.collect.asking.fetch import Bars, CandleAnswer, Candles, Fetch, checked_bars
 from acmf_core.collect.asking.known import MAX_AGE_S, checked
 from acmf_core.collect.asking.optional import OptionalSources
 from acmf_core.collect.asking.outages import Outages
 from acmf_core.collect.asking.policy import Outcome, ask, outcomes, reason_of
-from acmf_core.collect.asking.window import SLACK_BARS, CandleWindow, Conflict
+from acmf_core.collect.asking.window import CandleWindow, Conflict
+from acmf_core.collect.memory import LakeMemory
 from acmf_core.collect.recorder import LakeRecorder
-from acmf_core.collect.slow_rows import slow_frames
 from acmf_core.collect.snapshot import MarketSnapshot
 from acmf_core.config import ExchangeConfig, SourceConfig, SourcesConfig
 from acmf_core.domain import BAR_US, Alert, Health, SourceHealth
 from acmf_core.errors import AcmfError, DataError, StaleData, VenueUnavailable
-from acmf_core.features import SCHEMA, MarketData
+from acmf_core.features import MarketData
 from acmf_core.lake import Lake
 from acmf_core.ports import Clock, Notifier, Source
 
@@ -35,11 +35,14 @@ SOURCES: Final = (CANDLES, *sorted(MAX_AGE_S))
 LEAD_US: Final = 30_000_000  # before the close: optional sources are not asked earlier
 START_S: Final = 120.0  # for the history that the lake does not have
 SETTLE_S: Final = 1.0  # for rows of the last collection that are still on their way into the lake
+LAKE_START_S: Final = 60.0  # for what the lake holds, when the daemon starts
+LAKE_S: Final = (
+    5.0  # the same in a collection after one that failed; never more than a quarter of its deadline
+)
 FUNDING_WAIT_S: Final = 0.5  # between two questions for a payment that is due
 MAX_TOLD: Final = 1_000  # conflicts remembered, so that each is told once
 _CLOCK: Final = "clock"
 _INTERVAL: Final = "15m"
-Bars = tuple[dict[str, pd.DataFrame], list[str]]  # rows by interval, and what a person should know of them
 BarsQuestion = Callable[[CandleWindow, int, float], Awaitable[list[CandleAnswer]]]
 
 
@@ -101,7 +104,7 @@ class DataSync:
         self._exchange = exchange
         self._clock = clock
         self._notifier = notifier
-        self._lake = lake
+        self._memory = LakeMemory(lake, symbol) if lake is not None else None
         self._observe = observe
         self._server_time = server_time
         self._closing = closing
@@ -134,6 +137,8 @@ class DataSync:
     async def close(self) -> None:
         """Wait until everything collected is in the lake, or refused by it; then close connections."""
         try:
+            if self._memory is not None:
+                self._memory.close()
             if self._recorder is not None:
                 await self._recorder.close()
         finally:
@@ -168,13 +173,14 @@ class DataSync:
             The bar that closed at `at` cannot be had; `health` holds all sources nevertheless.
         """
         async with self._turn:
+            deadline, due = self._config.deadline_s, max(at, self._clock.now())
             if self._recorder is not None:
-                await self._recorder.settle(SETTLE_S)
-            if self._candles_failed:
-                await self._load_candles(at)  # a person may have bridged an outage meanwhile
+                await self._recorder.settle(min(SETTLE_S, deadline / 4))
+            if self._candles_failed:  # a person may have bridged an outage meanwhile
+                await self._load_candles(at, min(LAKE_S, deadline / 4))
             await self._until(at - LEAD_US)
             lead = max(0, at - self._clock.now()) / 1e6
-            seconds = lead + self._config.deadline_s
+            seconds = lead + deadline - max(0, self._clock.now() - due) / 1e6
             questions = self._questions(at, asyncio.get_running_loop().time() + seconds)
             sooner = self._until_the_close(questions, at, lead)
             found = await outcomes(questions, seconds, self._optional.running, sooner=sooner)
@@ -224,20 +230,10 @@ class DataSync:
 
     async def _candles(self, at: int, end: float) -> list[Bars]:
         await self._until(at)
-        return self._checked(await self._fetch.bars(self._window, at, end), at)
-
-    def _checked(self, answers: Sequence[CandleAnswer], at: int) -> list[Bars]:
-        """Rows by interval and notes of each answer; DataError where they are no closed candles."""
-        return [
-            (
-                {name: checked_candles(rows, self._symbol, name, at) for name, rows in answer.rows.items()},
-                list(answer.notes),
-            )
-            for answer in answers
-        ]
+        return checked_bars(await self._fetch.bars(self._window, at, end), self._symbol, at)
 
     async def _history(self, question: BarsQuestion, at: int, end: float) -> list[Bars]:
-        return self._checked(await question(self._window, at, end), at)
+        return checked_bars(await question(self._window, at, end), self._symbol, at)
 
     async def _rows(self, source: Source, at: int) -> pd.DataFrame:
         rows = await ask(source.name, lambda: source.collect(at), self._config_of(source.name))
@@ -366,12 +362,11 @@ class DataSync:
 
     async def _load(self, at: int) -> None:
         """Bars and slow rows out of the lake; a lake that cannot be read is as good as an empty one."""
-        await self._load_candles(at)
-        if self._lake is None:
+        await self._load_candles(at, LAKE_START_S)
+        if self._memory is None:
             return
-        first, last = _stamp(at - SLACK_BARS * BAR_US), _stamp(at + BAR_US)
         try:
-            frames = await asyncio.to_thread(slow_frames, self._lake, self._symbol, first, last)
+            frames = await self._memory.slow(at, LAKE_START_S)
         except (OSError, DataError) as error:
             self._outages.begin("lake", f"the lake cannot be read: {error}")
             return
@@ -379,15 +374,15 @@ class DataSync:
             if rows is not None:
                 self._optional.known[name].take(rows)
 
-    async def _load_candles(self, at: int) -> None:
-        if self._lake is None:
+    async def _load_candles(self, at: int, seconds: float) -> None:
+        if self._memory is None:
             return
-        start = at - (SCHEMA.history + SLACK_BARS) * BAR_US
-        read = partial(self._lake.read, symbol=self._symbol, interval=_INTERVAL, start=start)
         try:
-            self._window.take(await asyncio.to_thread(read, CANDLES))
+            self._window.take(await self._memory.bars(at, seconds))
         except (OSError, DataError) as error:
             self._outages.begin("lake", f"the lake cannot be read: {error}")
+        else:
+            self._outages.end("lake", "the lake is read again")
 
     def _say_off(self) -> None:
         said = "; ".join(f"{name}: {reason}" for name, reason in self._optional.off.items())

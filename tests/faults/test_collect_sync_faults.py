@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import math
+import threading
 from time import perf_counter
 
 import numpy as np
@@ -16,6 +17,7 @@ from replaying import PARAMS, WARM, close_of, daemon, market
 from acmf_core.domain import Health
 from acmf_core.errors import AcmfError
 from acmf_core.features import SCHEMA, build_features
+from acmf_core.lake import Lake
 from acmf_core.pipeline import run_cycle
 
 AT = close_of(WARM)
@@ -227,6 +229,62 @@ async def test_an_unfinished_bar_is_left_out():
     snapshot = await warmed(sync).collect(AT)
     assert snapshot.market.candles.index[-1] == BARS.index[WARM]
     assert sync._window.newest == AT - 900_000_000
+
+
+class StallingLake(Lake):
+    """As on a disk or an object store that does not answer, until it is let go."""
+
+    def __init__(self, uri):
+        super().__init__(uri)
+        self.stalls, self.released, self.asked = False, threading.Event(), 0
+
+    def read(self, *args, **filters):
+        self.asked += 1
+        if self.stalls:
+            self.released.wait(30.0)
+        return super().read(*args, **filters)
+
+
+async def test_a_lake_that_stalls_keeps_nobody_beyond_the_deadline(tmp_path):
+    lake = StallingLake(tmp_path)
+    sync, parts = sync_of(BARS, AT, lake=lake)
+    parts["candles"].mode = "unavailable"
+    with pytest.raises(AcmfError):
+        await warmed(sync).collect(AT)
+    lake.stalls, parts["candles"].mode = True, ""
+    for name in OPTIONAL:
+        parts[name].mode = "hang"
+    parts["clock"].jump(AT + 1_000)
+    began = perf_counter()
+    snapshot = await sync.collect(AT)
+    assert perf_counter() - began < DEADLINE + SLACK
+    assert snapshot.health[0].status is Health.OK
+    told = [alert.text for alert in parts["notifier"].sent if "lake" in alert.text]
+    assert told == ["BTCUSDT: the lake cannot be read: no answer within 0.2 s"]
+    lake.released.set()
+    await sync.close()
+
+
+async def test_what_a_slow_lake_says_too_late_is_there_for_the_next_collection(tmp_path):
+    lake = StallingLake(tmp_path)
+    remembered = BARS.iloc[WARM - 10 : WARM].copy()
+    remembered.iloc[3, remembered.columns.get_loc("volume")] += 1.0
+    lake.merge("candles", _rows(remembered))
+    sync, parts = sync_of(BARS, AT, lake=lake, config=quick_config(deadline_s=4.0))
+    parts["candles"].mode = "unavailable"
+    lake.stalls = True
+    for _ in range(2):
+        with pytest.raises(AcmfError):
+            await sync.collect(AT)
+    lake.released.set()
+    parts["candles"].mode = ""
+    snapshot = await sync.collect(AT)
+    assert lake.asked == 1
+    kept = snapshot.market.candles["volume"]
+    assert kept[remembered.index[3]] == remembered["volume"].iloc[3]
+    told = [alert.text for alert in parts["notifier"].sent if "lake is read again" in alert.text]
+    assert len(told) == 1
+    await sync.close()
 
 
 def test_the_failing_feed_leaves_a_daemon_that_goes_on():

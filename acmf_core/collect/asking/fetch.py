@@ -22,6 +22,7 @@ OVERLAP_BARS: Final = 2  # asked for again, so that a bar that changed after its
 FIRST_WAIT_S: Final = 0.25
 LONGEST_WAIT_S: Final = 2.0
 LAST_TRY_S: Final = 0.3  # before the deadline: the last question is asked then, and none after it
+Bars = tuple[dict[str, pd.DataFrame], list[str]]  # rows by interval, and what a person should know of them
 
 
 class CandleAnswer(Protocol):
@@ -132,6 +133,17 @@ class Fetch:
                 raise
 
         return await ask("candles", once, self._config)
+
+
+def checked_bars(answers: Sequence[CandleAnswer], symbol: str, at: int) -> list[Bars]:
+    """Rows by interval and notes of each answer; DataError where they are no closed candles."""
+    return [
+        (
+            {name: checked_candles(rows, symbol, name, at) for name, rows in answer.rows.items()},
+            list(answer.notes),
+        )
+        for answer in answers
+    ]
 
 
 def checked_candles(rows: object, symbol: str, interval: str, at: int) -> pd.DataFrame:
