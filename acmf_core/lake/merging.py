@@ -140,14 +140,17 @@ def compare(spec: Table, stored: pd.DataFrame, offered: pd.DataFrame, accept: bo
     old = stored.iloc[place[~is_new]].reset_index(drop=True)
     new = offered.loc[~is_new].reset_index(drop=True)
 
-    stand_in = np.zeros(len(old), dtype=bool)  # a real row takes the place of a bridged one
+    # A real row takes the place of a stand-in. A stand-in for a row that is there says nothing against it.
+    stand_in, idle = np.zeros((2, len(old)), dtype=bool)
     if spec.placeholder:
-        stand_in = old[spec.placeholder].to_numpy(bool) & ~new[spec.placeholder].to_numpy(bool)
+        was, comes = (side[spec.placeholder].to_numpy(bool) for side in (old, new))
+        stand_in, idle = was & ~comes, comes & ~was
     differs, fills = np.zeros((2, len(old), len(spec.values)), dtype=bool)
     for column, value in enumerate(spec.values):
         had, has = old[value].notna().to_numpy(), new[value].notna().to_numpy()
-        fills[:, column] = ~had & has
-        differs[:, column] = had & has & (old[value].ne(new[value]).fillna(False).to_numpy(bool)) & ~stand_in
+        fills[:, column] = ~had & has & ~idle
+        other = old[value].ne(new[value]).fillna(False).to_numpy(bool)
+        differs[:, column] = had & has & other & ~stand_in & ~idle
     conflicting = np.asarray(differs.any(axis=1))
     # A row filled by what was known at another moment would be wrong about when one of its values was known.
     fillable = accept | (old[AVAILABLE] == new[AVAILABLE]).to_numpy(bool)

@@ -136,9 +136,11 @@ def test_a_real_bar_takes_the_place_of_a_bridged_one_but_not_the_reverse(lake: L
     report = lake.merge("candles", rows(3))
     assert (report.filled, report.conflict()) == (3, None)
     assert not lake.read("candles")["bridged"].any()
-    back = lake.merge("candles", stand_in)
-    assert back.conflicting_rows == 3
-    assert not lake.read("candles")["bridged"].any()
+    held = lake.read("candles")
+    for accept in (False, True):
+        back = lake.merge("candles", stand_in.assign(trades=0), accept_corrections=accept)
+        assert (back.unchanged, back.changed, back.conflict()) == (3, False, None)
+    pd.testing.assert_frame_equal(lake.read("candles"), held)
 
 
 def test_symbols_live_apart_and_one_merge_is_one_commit(lake: Lake) -> None:
