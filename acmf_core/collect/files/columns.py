@@ -11,6 +11,8 @@ from acmf_core.errors import BadCandle, DataError
 
 _MARKETS: Final = ("pair", "symbol", "instrument", "ticker", "market", "asset", "coin")  # most telling first
 
+_INTERVALS: Final = frozenset({"interval", "period", "timeframe"})
+
 
 def map_columns(
     frame: pd.DataFrame, names: Mapping[str, tuple[str, ...]], optional: tuple[str, ...], file: str
@@ -69,6 +71,17 @@ def market_named(frame: pd.DataFrame, file: str) -> str:
                 )
             named = named or symbols[0][:30]
     return named
+
+
+def require_one_interval(frame: pd.DataFrame, file: str) -> None:
+    """DataError where a column of the file tells rows of several spacings apart: they are several series."""
+    for column in (c for c in frame.columns if plain(c) in _INTERVALS):
+        several = list(dict.fromkeys(frame[column].astype(str)))
+        if len(several) > 1:
+            raise DataError(
+                f"{file} holds {len(several)} intervals ({', '.join(s[:30] for s in several[:4])})",
+                "import one file an interval",
+            )
 
 
 def left_out(frame: pd.DataFrame, mapping: Mapping[str, str]) -> list[str]:
