@@ -103,6 +103,7 @@ class LakeRecorder:
                 self._give_up(name, outcome)
             else:
                 self._outages.end("lake", "the lake is written again")
+                self._outages.end(f"lake-{name}", f"rows of {name} are written again")
                 self._tell(outcome)
 
     def _give_up(self, name: str, error: BaseException) -> None:

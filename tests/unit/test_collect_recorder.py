@@ -102,9 +102,21 @@ async def test_rows_that_break_the_lake_in_an_unknown_way_do_not_hold_up_the_oth
     assert len(lake.read("news")) == 2
     assert len(lake.read("macro")) == 1
     assert [alert.text for alert in notifier.sent] == [
-        "BTCUSDT: rows of macro are lost: ZeroDivisionError while they were written (see the log)"
+        "BTCUSDT: rows of macro are lost: ZeroDivisionError while they were written (see the log)",
+        "BTCUSDT: rows of macro are written again after 0 s",
     ]
     assert "of an unknown kind" in caplog.text
+
+
+async def test_rows_that_do_not_fit_are_told_once_an_outage_too(tmp_path):
+    _, notifier, own = recorder(tmp_path)
+    for step in range(8):
+        rows = rows_of("macro", AT + step)
+        own.write("macro", rows if step % 4 == 3 else rows.drop(columns="available_at"))
+        await own.settle(10)
+    await own.close()
+    assert [alert.level for alert in notifier.sent] == ["warning", "info"] * 2
+    assert "rows of macro are written again" in notifier.sent[1].text
 
 
 async def test_the_same_rows_are_handed_in_once(tmp_path):
