@@ -271,6 +271,12 @@ REFUSED: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame], type[AcmfE
         DataError,
         "no column of macro; name it vix",
     ),
+    "two intervals": (
+        "long_short",
+        lambda frame: frame.assign(interval=["5m", "5m", "15m"]),
+        DataError,
+        "holds 2 intervals .*; import one file an interval",
+    ),
     "two markets": ("open_interest", put(0, "symbol", "ETHUSDT"), DataError, "holds 2 symbols"),
 }
 

@@ -19,6 +19,7 @@ from acmf_core.collect.files.columns import (
     market_named,
     numbers,
     plain,
+    require_one_interval,
     when,
 )
 from acmf_core.collect.files.filetypes import read_table
@@ -217,6 +218,8 @@ def read_slow(path: str | Path, name: str, *, sort: bool = False) -> ImportedRow
         notes += said
     elif layout.symbol:
         market = market_named(frame, path.name)
+    if layout.interval:
+        require_one_interval(frame, path.name)
     mapping = _mapping(frame, name, path.name)
     times, said = to_utc(frame[mapping["event_time"]], path.name)
     notes += said
