@@ -11,10 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from acmf_core.domain import DAY_US
 from acmf_core.errors import ConflictingBar, DataError
 from acmf_core.lake.tables import AVAILABLE, STAMP, Table
 
 _CONFLICT_COLUMNS: Final = ("time", "column", "stored", "offered")
+_JUMP_US: Final = 31 * DAY_US
 _VALUE_PART: Final = ("column", "stored", "offered")
 
 
@@ -120,11 +122,15 @@ class Difference:
 
 
 def slices(spec: Table, offered: pd.DataFrame, most: int) -> Iterator[pd.DataFrame]:
-    """Conformed rows cut into runs of one partition and at most so many rows, in order."""
+    """Conformed rows cut into runs of one partition and at most so many rows, in order.
+
+    Also cut where nothing is offered for a month: what is stored there need not be read.
+    """
     starts = np.zeros(len(offered), dtype=bool)
     starts[:1] = True
     for name in spec.partitions:
         starts[1:] |= (offered[name].iloc[1:].to_numpy() != offered[name].iloc[:-1].to_numpy()).astype(bool)
+    starts[1:] |= np.diff(_stamps(offered[spec.time]).to_numpy()) > _JUMP_US
     edges = [*np.flatnonzero(starts), len(offered)]
     for first, stop in pairwise(edges):
         for begin in range(first, stop, most):

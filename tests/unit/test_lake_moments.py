@@ -145,6 +145,18 @@ def test_a_merge_reads_only_the_files_beside_its_window(lake: Lake) -> None:
         lake.read("candles")
 
 
+def test_a_merge_does_not_read_what_lies_between_rows_far_apart(lake: Lake) -> None:
+    year = [rows(96, FIRST + month * 35 * 24 * HOUR) for month in range(4)]
+    for part in year:
+        lake.merge("candles", part)
+    files = sorted(Path(lake.uri).rglob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)
+    for file in files[1:-1]:
+        file.write_bytes(b"not parquet any more")
+    ends = pd.concat([year[0].iloc[:2], year[-1].iloc[-2:]])
+    assert lake.merge("candles", ends).unchanged == 4
+    assert lake.merge("candles", ends.assign(close=0.5)).conflicting_rows == 4
+
+
 def test_status_counts_what_a_mode_and_a_five_minute_series_hold(lake: Lake) -> None:
     tables = every_table(4)
     lake.merge("cycles", pd.concat([tables["cycles"], tables["cycles"].assign(mode="live")]))
