@@ -113,7 +113,7 @@ class DataSync:
         self._outages = Outages(symbol, clock, notifier)
         self._recorder = LakeRecorder(lake, symbol, clock, notifier) if lake is not None else None
         self._told: dict[tuple[str, str], None] = {}
-        self._candles_failed = False
+        self._candles_failed = self._clock_wrong = False
         self._turn, self._checking = asyncio.Lock(), asyncio.Lock()
         self.health: tuple[SourceHealth, ...] = ()
         self.clock_offset_s = math.nan
@@ -184,12 +184,12 @@ class DataSync:
             questions = self._questions(at, asyncio.get_running_loop().time() + seconds)
             sooner = self._until_the_close(questions, at, lead)
             found = await outcomes(questions, seconds, self._optional.running, sooner=sooner)
+            self._met_clock(found.get(_CLOCK))
             health = [self._met_candles(at, found[CANDLES])]
             for name in SOURCES[1:]:
                 await asyncio.sleep(0)  # milliseconds each: whoever else lives on this loop gets a turn
                 health.append(self._met(name, at, found.get(name)))
             self.health = tuple(health)
-            self._met_clock(found.get(_CLOCK))
             self._outages.meet(self.health)
             if self._observe is not None:
                 for one in self.health:
@@ -320,10 +320,11 @@ class DataSync:
         return [text]
 
     def _met(self, name: str, at: int, outcome: Outcome[pd.DataFrame] | None) -> SourceHealth:
-        """Health of one optional source; what it said goes into the lake."""
+        """Health of one optional source; what it said goes into the lake, unless a wrong clock stamped it."""
         health = self._optional.meet(name, at, outcome)
-        if self._recorder is not None and outcome is not None and outcome.answer is not None:
-            self._recorder.write(self._optional.on[name].table, outcome.answer)
+        recorder = None if self._clock_wrong else self._recorder
+        if recorder is not None and outcome is not None and outcome.answer is not None:
+            recorder.write(self._optional.on[name].table, outcome.answer)
         return health
 
     def _met_clock(self, outcome: Outcome[float] | None) -> None:
@@ -331,12 +332,14 @@ class DataSync:
         offset = outcome.answer if outcome is not None else None
         self.clock_offset_s = math.nan if offset is None else float(offset)
         off_by = abs(self.clock_offset_s)
+        if not math.isnan(off_by):  # else as last measured
+            self._clock_wrong = off_by > self._exchange.max_clock_offset_s
         if off_by > self._exchange.warn_clock_offset_s:
             side = "behind" if self.clock_offset_s > 0 else "ahead of"
             text = f"this machine's clock is {off_by:.1f} s {side} the exchange's; let NTP set it"
-            blocked = off_by > self._exchange.max_clock_offset_s
-            if blocked:
-                self._outages.begin("clock-blocks", f"{text}; nothing is entered until then", "critical")
+            if self._clock_wrong:
+                text += "; nothing is entered, and the lake keeps no rows of optional sources, until then"
+                self._outages.begin("clock-blocks", text, "critical")
             else:
                 self._outages.begin(_CLOCK, text)
         elif not math.isnan(off_by):

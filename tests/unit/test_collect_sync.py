@@ -416,6 +416,39 @@ async def test_the_clock_is_held_against_the_exchanges(offset, levels):
     assert ExchangeConfig().max_clock_offset_s == 5.0
 
 
+@pytest.mark.parametrize("offset_s", [40.0, -40.0])
+async def test_rows_stamped_by_a_wrong_clock_stay_out_of_the_lake_and_that_is_said_once(tmp_path, offset_s):
+    async def server_time():
+        if math.isnan(offset_s):
+            raise VenueUnavailable("no time")
+        return int(parts["clock"].now() + offset_s * 1e6)
+
+    sync, parts = standing(server_time=server_time, lake=Lake(tmp_path))
+    await collections(held(sync), parts, [AT, AT + BAR_US])
+    offset_s = math.nan  # not measured: as wrong as it was
+    await collections(sync, parts, [AT + 2 * BAR_US])
+    await sync._recorder.settle(10)
+    assert len(Lake(tmp_path).read("candles")) > 0
+    for name in OPTIONAL:
+        assert Lake(tmp_path).read(name).empty
+    assert len(told(parts, "the lake keeps no rows of optional sources")) == 1
+    offset_s = 0.0
+    await collections(sync, parts, [AT + 3 * BAR_US])
+    await sync.close()
+    assert {len(Lake(tmp_path).read(name)) for name in OPTIONAL} == {1}
+    assert len(told(parts, "the clock is right again")) == 1
+
+
+async def test_a_clock_set_back_makes_no_rest_longer():
+    config = quick_config(circuit_failures=1, circuit_rest_s=2_700.0)
+    sync, parts = standing(config=config, modes={"news": "refused"})
+    await collections(held(sync), parts, [AT])
+    parts["clock"].time = AT - DAY_US
+    assert sync._optional.why_not("news", AT) == ""
+    await collections(sync, parts, [AT + BAR_US])
+    assert len(parts["news"].asked) == 1  # set right again: the rest goes on
+
+
 async def test_half_of_the_round_trip_is_taken_off():
     async def server_time():
         said = parts["clock"].time + 100_000

@@ -93,7 +93,10 @@ class Circuit:
         """Seconds for which it is still left alone; 0 where it may be asked."""
         if self._rests_until is None:
             return 0.0
-        return max(0.0, (self._rests_until - self._clock.now()) / 1e6)
+        left = self._rests_until - self._clock.now()
+        if left > self._rest_us:  # the clock was set back: a rest ends by a clock that was wrong
+            return 0.0
+        return max(0.0, left / 1e6)
 
     @property
     def failures(self) -> int:
