@@ -13,6 +13,7 @@ import pytest_asyncio
 from market_server import DEPTH, FUNDING, KLINES, LONG_SHORT, TIME, MarketServer, made_bars
 
 from acmf_core.collect.venue.client import Venue
+from acmf_core.collect.venue.http import refusal
 from acmf_core.config import ExchangeConfig
 from acmf_core.domain import BAR_US
 from acmf_core.errors import AcmfError, ConfigError, DataError, VenueUnavailable
@@ -287,6 +288,31 @@ def _left(seconds: float) -> list[threading.Thread]:
     ):
         time.sleep(0.01)
     return alive
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:hunter2@127.0.0.1:80",
+        "http://hunter2@127.0.0.1",
+        "http://127.0.0.1/hunter2",
+        "http://127.0.0.1?key=hunter2",
+        "http://127.0.0.1#hunter2",
+        "http://[hunter2",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:hunter2",
+    ],
+)
+def test_a_base_url_with_a_secret_in_it_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"exchange\.base_url") as refused:
+        Venue(ExchangeConfig(base_url=url))
+    assert "hunter2" not in str(refused.value)
+
+
+def test_an_error_names_host_and_path_and_nothing_else_of_an_address() -> None:
+    error = refusal(502, "https://me:hunter2@fapi.example:8443/fapi/v1/time?key=hunter2", {}, "", None)
+    assert "fapi.example:8443/fapi/v1/time: HTTP 502" in str(error)
+    assert "hunter2" not in str(error)
 
 
 async def test_a_cancelled_request_leaves_the_venue_usable(venue: Venue, market: MarketServer) -> None:

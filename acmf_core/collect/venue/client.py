@@ -279,11 +279,17 @@ class _Klines:
 def _origin(base_url: str) -> tuple[str, str] | None:
     if not base_url:
         return None
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
-        raise ConfigError(
-            f'exchange.base_url "{base_url}" is not scheme://host[:port]', "e.g. http://127.0.0.1:8080"
-        )
+    mend = "e.g. http://127.0.0.1:8080"
+    try:
+        parts = urlsplit(base_url)
+        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fine = False
+    # Nothing of it is repeated: with a user, a password or a key in it, it would be in every log.
+    if not fine or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError("exchange.base_url is not scheme://host[:port]", mend)
+    if "@" in parts.netloc:
+        raise ConfigError("exchange.base_url has a user in it, which errors and logs would repeat", mend)
     return parts.scheme, parts.netloc
 
 

@@ -191,8 +191,9 @@ def _connector(context: ssl.SSLContext) -> Any:
 
 
 def _place(url: str) -> str:
-    """Host and path."""
-    return url.split("?", 1)[0].split("://", 1)[-1]
+    """Host, port and path: what stands before the host or after the path may be secret."""
+    host, slash, path = url.split("?", 1)[0].split("://", 1)[-1].partition("/")
+    return host.rpartition("@")[2] + slash + path
 
 
 def _code(answer: object) -> int | None:
