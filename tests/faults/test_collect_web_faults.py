@@ -1,5 +1,6 @@
 """Fear & Greed, macro and on-chain against a service that fails in every way: one line, and in time."""
 
+import logging
 import tracemalloc
 from time import perf_counter
 
@@ -99,6 +100,20 @@ async def test_nobody_there_is_said_so(name: str) -> None:
 async def test_a_base_url_that_is_none_is_no_crash(name: str, url: str) -> None:
     with pytest.raises(VenueUnavailable):
         await source(name, url).collect(0)
+
+
+@pytest.mark.parametrize("name", ["fear_greed", "onchain"])
+async def test_the_log_of_the_http_library_holds_no_address(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.NOTSET)
+    with SERVERS[name](always=Reply(b"", 500)) as server:
+        with pytest.raises(VenueUnavailable):
+            await source(name, server.url, 5.0).collect(0)
+        assert server.requests
+        assert server.url not in caplog.text
+        assert KEY not in caplog.text
 
 
 async def test_too_many_requests_are_named() -> None:

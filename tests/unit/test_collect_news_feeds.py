@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import logging
 import time
 import zlib
 
@@ -195,6 +196,16 @@ async def test_an_error_that_nobody_thought_of_costs_its_own_feed_and_keeps_its_
     assert said.startswith("127.0.0.1: bug in ")
     assert "KeyError" in said
     assert "s3cret" not in said
+
+
+async def test_the_log_of_the_http_library_holds_no_address(server, caplog):
+    """Whoever turns logging on sees warnings of httpx, and not the key in a feed's address."""
+    caplog.set_level(logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.NOTSET)
+    server.pages["/feed"] = Page(GOOD)
+    assert titles(await gather(server.url("/feed?key=s3cret")))
+    assert server.requests == ["/feed?key=s3cret"]
+    assert "s3cret" not in caplog.text
 
 
 async def test_a_feed_body_that_is_a_path_is_never_opened(server, tmp_path):

@@ -18,7 +18,7 @@ import httpx
 
 from acmf_core.collect.asking.policy import reason_of
 from acmf_core.collect.headlines.cleaning import Headline, clean
-from acmf_core.collect.web.answers import web_address
+from acmf_core.collect.web.answers import keep_addresses_out_of_the_log, web_address
 from acmf_core.config import NewsConfig
 from acmf_core.errors import VenueUnavailable
 
@@ -88,6 +88,7 @@ async def _feed(url: str, config: NewsConfig, now: int, timeout_s: float) -> lis
 
 async def _fetch(url: str, timeout_s: float) -> bytes:
     """The body, unpacked; VenueUnavailable with the rest of a sentence that begins with the host."""
+    keep_addresses_out_of_the_log()
     try:
         async with httpx.AsyncClient(timeout=timeout_s, headers=_HEADERS) as client:
             address = web_address(url)

@@ -5,6 +5,7 @@ No error says more of a request than who was asked: an address may carry a key.
 
 import asyncio
 import json
+import logging
 import math
 import ssl
 from collections.abc import Mapping
@@ -49,6 +50,7 @@ async def fetch(
     VenueUnavailable
         No whole answer.
     """
+    keep_addresses_out_of_the_log()
     try:
         address = web_address(url)
         async with (
@@ -95,6 +97,11 @@ def web_address(url: str, *, seen_from: httpx.URL | None = None) -> httpx.URL:
     if not fine:
         raise httpx.InvalidURL("no http or https address")
     return address
+
+
+def keep_addresses_out_of_the_log() -> None:
+    """Have httpx log warnings only: each request it logs with the whole address, and that may hold a key."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def refuse_status(service: str, status: int) -> None:
