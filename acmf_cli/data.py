@@ -63,14 +63,17 @@ def import_file(
     """
     from acmf_core.collect.files.importer import table_of
     from acmf_core.collect.files.intake import import_candles, import_funding, import_slow
+    from acmf_core.execution.clock import SystemClock
 
-    lake = open_lake(settings)
+    lake, now = open_lake(settings), SystemClock().now()
     symbol = symbol or settings.config.market.symbol
     table = table or table_of(file)
     if table == "funding":
-        done = import_funding(lake, file, symbol, sort=sort, accept_corrections=accept_corrections)
+        done = import_funding(lake, file, symbol, sort=sort, accept_corrections=accept_corrections, now=now)
     elif table != "candles":
-        done = import_slow(lake, file, table, symbol, sort=sort, accept_corrections=accept_corrections)
+        done = import_slow(
+            lake, file, table, symbol, sort=sort, accept_corrections=accept_corrections, now=now
+        )
     else:
         done = import_candles(
             lake,
@@ -82,6 +85,7 @@ def import_file(
             bridge_outages=bridge,
             allow_short=allow_short,
             accept_corrections=accept_corrections,
+            now=now,
         )
     if as_json:
         click.echo(json.dumps({"lake": lake.uri, "symbol": symbol} | report.import_json(done, file)))

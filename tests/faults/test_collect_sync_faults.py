@@ -92,6 +92,24 @@ async def test_asked_early_enough_nobody_waits_for_an_optional_source_beyond_the
     assert {said[name]["status"] for name in OPTIONAL} == {"failed"}
 
 
+async def test_an_interrupted_collection_leaves_no_unread_failure_behind():
+    import gc
+
+    said = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+    sync, parts = sync_of(BARS, AT, modes=failing("refused"), lead_s=5.0)
+    collecting = asyncio.ensure_future(warmed(sync).collect(AT))
+    await asyncio.sleep(0.3)  # the sources have failed, the bar is waited for
+    collecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await collecting
+    await finish(parts)
+    del collecting
+    gc.collect()
+    await asyncio.sleep(0)
+    assert said == []
+
+
 async def test_what_failed_is_nan_in_the_features_and_nothing_else_is():
     sync, parts = sync_of(BARS, AT, modes=failing("unavailable") | {"book": "", "news": ""})
     snapshot = await warmed(sync).collect(AT)

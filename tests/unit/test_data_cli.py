@@ -81,3 +81,16 @@ def test_an_import_bridges_outages_when_told(run: Run) -> None:
         "import", "bars.csv", "--allow-short"
     )  # the real bars came after all
     assert "bridged" not in run("check")
+
+
+def test_bars_of_the_future_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    start = pd.Timestamp.now(tz="UTC").floor("D") - pd.Timedelta(days=1)
+    bars(300, start).to_csv("bars.csv", index=False)
+    with pytest.raises(SystemExit) as left:
+        main(["data", "import", "bars.csv", "--allow-short"])
+    assert left.value.code == 2
+    assert "lie in the future, the first at" in capsys.readouterr().err
+    assert not Path("data_lake").exists()

@@ -385,3 +385,13 @@ def test_the_real_file_with_outages_is_refused_naming_the_first(real_data: Path)
         MissingBars, match=r"23 bar\(s\) missing in 3 place\(s\), the first is 2020-11-30 06:00"
     ):
         read_candles(real_data / "BTCUSDT_spot_15m_20201002_20210102_with_taker.parquet")
+
+
+def test_funding_in_percent_is_refused_though_no_single_rate_is_absurd(tmp_path: Path) -> None:
+    times = pd.date_range("2024-01-01", periods=60, freq="8h", tz="UTC")
+    frame = pd.DataFrame({"event_time": times, "funding_rate": [0.0074, 0.01, -0.004] * 20})
+    frame.to_csv(tmp_path / "percent.csv", index=False)
+    with pytest.raises(DataError, match=r"beyond 0\.74%, which looks like percent; write 0\.01 % as"):
+        read_funding(tmp_path / "percent.csv")
+    frame.assign(funding_rate=frame["funding_rate"] / 100).to_csv(tmp_path / "fraction.csv", index=False)
+    assert len(read_funding(tmp_path / "fraction.csv").frame) == 60

@@ -169,6 +169,7 @@ async def outcomes(
     tasks: dict[str, asyncio.Task[Any]] = {}
     for name, question in questions.items():
         tasks[name] = asyncio.ensure_future(_timed(name, question, began, finished))
+        tasks[name].add_done_callback(_forget)  # also where nobody comes to read it: Ctrl-C
     waited_for = dict(tasks)
     try:
         while waited_for:
@@ -189,7 +190,6 @@ def _leave_alone(tasks: Mapping[str, asyncio.Task[Any]], running: Running) -> No
     for name, task in tasks.items():
         if not task.done() and running.tasks.get(name) is not task:
             task.cancel()
-            task.add_done_callback(_forget)
             running.tasks[name] = task
 
 

@@ -63,6 +63,7 @@ _MAX_COUNT: Final = 2.0**53  # the last count that a float holds exactly
 _ROUNDED: Final = 1 + 1e-9  # a sum of rounded parts may pass the rounded whole
 _HOURS: Final = range(1, 25)  # between payments
 _MAX_FUNDING: Final = 0.05  # the venue caps BTC at 0.3 % and others at 3 % per interval; more is a percentage
+_USUAL_FUNDING: Final = 0.002  # the median payment is far below; one in percent is above
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,12 @@ def read_funding(path: str | Path, *, sort: bool = False) -> ImportedFunding:
     if len(bad):
         raise DataError(
             f"{path.name}: funding rate {rate[bad[0]]:g} of {when(frame.index[bad[0]])} is no fraction",
+            "write 0.01 % as 0.0001",
+        )
+    usual = float(np.median(np.abs(rate)))
+    if usual > _USUAL_FUNDING:
+        raise DataError(
+            f"{path.name}: half of the funding rates are beyond {usual:.2%}, which looks like percent",
             "write 0.01 % as 0.0001",
         )
     if "interval_hours" in frame:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from acmf_core.collect.files.columns import plain
@@ -11,7 +12,7 @@ from acmf_core.collect.files.slow import LAYOUTS, read_slow
 from acmf_core.collect.history import warmup_bars
 from acmf_core.errors import DataError
 from acmf_core.lake import Lake, MergeReport
-from acmf_core.lake.quality import bridge, gaps, missing_bars
+from acmf_core.lake.quality import bridge, gaps, interval_step, missing_bars
 from acmf_core.lake.tables import AVAILABLE, candle_rows, funding_rows, table
 
 
@@ -51,6 +52,7 @@ def import_candles(
     bridge_outages: bool = False,
     allow_short: bool = False,
     accept_corrections: bool = False,
+    now: int | None = None,
 ) -> ImportReport:
     """Bars of a file into the lake, all or nothing.
 
@@ -70,6 +72,8 @@ def import_candles(
         Take fewer bars (the stored ones included) than one decision of a model needs.
     accept_corrections : bool
         Take values that differ from stored ones.
+    now : int, optional
+        Microseconds; a bar that closes later is refused.
 
     Raises
     ------
@@ -79,6 +83,7 @@ def import_candles(
         File or lake cannot be read or written.
     """
     file = read_candles(path, interval, sort=sort, allow_gaps=allow_gaps or bridge_outages)
+    _refuse_future(pd.DatetimeIndex(file.frame.index) + interval_step(interval), now, Path(path).name)
     held = lake.read("candles", symbol=symbol, interval=interval, columns=["open_time", "close"])
     stored = held["open_time"]
     bars, notes = _without_needless_stand_ins(file.frame.reset_index(), stored)
@@ -114,10 +119,17 @@ def import_candles(
 
 
 def import_funding(
-    lake: Lake, path: str | Path, symbol: str, *, sort: bool = False, accept_corrections: bool = False
+    lake: Lake,
+    path: str | Path,
+    symbol: str,
+    *,
+    sort: bool = False,
+    accept_corrections: bool = False,
+    now: int | None = None,
 ) -> ImportReport:
     """Funding payments of a file into the lake, all or nothing; parameters and errors as `import_candles`."""
     file = read_funding(path, sort=sort)
+    _refuse_future(pd.DatetimeIndex(file.frame["event_time"]), now, Path(path).name)
     rows = funding_rows(file.frame, symbol)
     if AVAILABLE in file.frame:
         rows[AVAILABLE] = file.frame[AVAILABLE]
@@ -140,6 +152,7 @@ def import_slow(
     *,
     sort: bool = False,
     accept_corrections: bool = False,
+    now: int | None = None,
 ) -> ImportReport:
     """Rows of a slow table (`slow.LAYOUTS`) out of a file into the lake, all or nothing.
 
@@ -154,12 +167,27 @@ def import_slow(
         File or lake cannot be read or written.
     """
     file = read_slow(path, name, sort=sort)
+    _refuse_future(pd.DatetimeIndex(file.frame["event_time"]), now, Path(path).name)
     keys = {"symbol": symbol, "interval": LAYOUTS[name].interval}
     rows = file.frame.assign(**{key: keys[key] for key in table(name).partitions})
     merged = lake.merge(name, rows, accept_corrections=accept_corrections, source=f"file {Path(path).name}")
     times = file.frame["event_time"]
     notes = (*file.notes, *_other_market(file.market, symbol))
     return ImportReport(merged, len(times), 0, times.iloc[0], times.iloc[-1], file.mapping, notes)
+
+
+def _refuse_future(times: pd.DatetimeIndex, now: int | None, name: str) -> None:
+    """Nothing that happens after `now` can be known."""
+    if now is None or not len(times):
+        return
+    late = np.flatnonzero(times.as_unit("us").asi8 > now)
+    if len(late):
+        today = pd.Timestamp(now, unit="us", tz="UTC")
+        raise DataError(
+            f"{name}: {len(late):,} row(s) lie in the future, the first at "
+            f"{times[late[0]]:%Y-%m-%d %H:%M} UTC; it is {today:%Y-%m-%d %H:%M}",
+            "check the time column and its unit, and this machine's clock",
+        )
 
 
 def bridge_lake(lake: Lake, symbol: str, interval: str = "15m") -> MergeReport:
