@@ -25,7 +25,7 @@ from acmf_core.lake.slow_quality import SlowSurvey
 from backtests import figures
 from backtests.canvas import Picture, picture
 from backtests.palette import LIGHT, Palette
-from backtests.typography import MINUS, SPACE, number, percent, typeset
+from backtests.typography import MINUS, SPACE, number, percent, share, typeset
 
 Draw = Callable[[Axes, bool, Palette], None]
 
@@ -211,8 +211,8 @@ def draw_coverage(
     rows = [(f"{survey.quality.interval} bars", bars)]
     rows += [(_source_name(found, wide), found.covered) for found in slow if found.max_age is not None]
     places = np.arange(len(rows))[::-1]
-    for place, (_, share) in zip(places, rows, strict=True):
-        index, values = pd.DatetimeIndex(share.index), share.to_numpy(dtype=np.float64)
+    for place, (_, part) in zip(places, rows, strict=True):
+        index, values = pd.DatetimeIndex(part.index), part.to_numpy(dtype=np.float64)
         for low, high, colour in (
             (0.999999, np.inf, colours.own),
             (1e-9, 0.999999, colours.hold),
@@ -221,7 +221,7 @@ def draw_coverage(
             for start, length in _runs(index[(values >= low) & (values < high)]):
                 axes.barh(place, length, left=start, height=0.5, color=colour, linewidth=0)
         axes.annotate(
-            f"{_share(float(np.nanmean(values)))} of closes" if wide else _share(float(np.nanmean(values))),
+            f"{share(float(np.nanmean(values)))} of closes" if wide else share(float(np.nanmean(values))),
             (1.0, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
             va="center", fontsize=9.5,
         )  # fmt: skip
@@ -236,13 +236,6 @@ def _said(axes: Axes, text: str, colours: Palette) -> None:
     """A sentence in the place of a picture."""
     axes.set_axis_off()
     axes.text(0.0, 0.5, text, va="center", color=colours.muted)
-
-
-def _share(value: float) -> str:
-    """A share that says 100 % only of all."""
-    if 0.999 < value < 1.0:
-        return percent(0.999)
-    return percent(value, 0 if value in (0.0, 1.0) else 1)
 
 
 def _source_name(found: SlowSurvey, wide: bool) -> str:

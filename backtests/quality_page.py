@@ -12,7 +12,7 @@ from acmf_core.lake.findings import Quality
 from acmf_core.lake.quality import CandleSurvey
 from backtests import figures, pages, quality_exhibits, quality_story
 from backtests.palette import Palette
-from backtests.typography import DASH, day, number, percent
+from backtests.typography import DASH, day, number, percent, share
 
 
 def write(audit: Audit, path: str | Path, *, source: str) -> Path:
@@ -88,12 +88,14 @@ def _tiles(audit: Audit, first: CandleSurvey) -> list[dict[str, str]]:
         _tile(f"{first.quality.interval} bars", number(found["rows"]), f"{number(len(first.days))} days"),
         _tile("missing", number(missing), f"on {number(holes)} days", bad=missing > 0),
         _tile("bridged", number(found["bridged_bars"]), "stand-ins for outages"),
-        _tile("without volume", number(found["bars_without_volume"]), "nobody traded"),
-        _tile("longer candles", number(differ), f"of {number(compared)} compared differ", bad=differ > 0),
+        _tile("without volume", number(found["bars_without_volume"]), "bars in which nobody traded"),
+        _tile(
+            "longer candles that differ", number(differ), f"of {number(compared)} compared", bad=differ > 0
+        ),
         _tile(
             "slow sources",
             number(len(audit.slow)),
-            f"the least known at {percent(min(shares))} of closes" if shares else "none in the lake",
+            f"the rarest was known at {share(min(shares))} of closes" if shares else "none in the lake",
         ),
     ]
 

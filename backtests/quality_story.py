@@ -9,7 +9,7 @@ import pandas as pd
 from acmf_core.lake.audit import Audit
 from acmf_core.lake.findings import ERROR, Quality
 from backtests.canvas import Sentences
-from backtests.typography import day, number, percent
+from backtests.typography import day, number, percent, share
 
 # The beginning of a finding -> what it means to someone who is about to train on these bars.
 EXPLAINED: Final[Mapping[str, str]] = {
@@ -117,8 +117,8 @@ def data_conclusions(audit: Audit) -> Sentences:
     found = data_figures(audit)
     days = int((first.days["missing"] > 0).sum())
     if found["missing_bars"]:
-        share = found["missing_bars"] / max(int(first.days["slots"].sum()), 1)
-        holes = f"{_count(found['missing_bars'], 'bar')} missing ({percent(share, 3)})"
+        lacking = found["missing_bars"] / max(int(first.days["slots"].sum()), 1)
+        holes = f"{_count(found['missing_bars'], 'bar')} missing ({percent(lacking, 3)})"
         sentences.append(f"{holes}, on {_count(days, 'day')}. {word.remedy}")
     marked = first.marked[first.marked["kind"] == "price"]
     if len(marked):
@@ -134,7 +134,7 @@ def data_conclusions(audit: Audit) -> Sentences:
     else:
         sentences.append("There was no second timeframe to compare with.")
     shares = {name.replace("_", " "): float(survey.covered.mean()) for name, survey in audit.slow.items()}
-    told = ", ".join(f"{name} at {percent(share)}" for name, share in shares.items() if not pd.isna(share))
+    told = ", ".join(f"{name} at {share(part)}" for name, part in shares.items() if not pd.isna(part))
     if told:
         sentences.append(f"Share of closes at which a value young enough was known: {told}.")
     return Sentences(tuple(sentences))

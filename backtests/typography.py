@@ -26,6 +26,13 @@ def percent(value: float | None, digits: int = 1, *, sign: bool = False) -> str:
     return number(None if value is None else 100 * value, digits, sign=sign, unit="%")
 
 
+def share(value: float) -> str:
+    """A share in percent that says 100 % only of all, and 0 % only of nothing."""
+    if 0.999 < value < 1.0 or 0.0 < value < 0.001:
+        return percent(0.999 if value > 0.5 else 0.001)
+    return percent(value, 0 if value in (0.0, 1.0) else 1)
+
+
 def p_value(value: float | None) -> str:
     """A p-value to three digits."""
     if value is None:

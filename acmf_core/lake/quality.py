@@ -153,7 +153,7 @@ class CandleCheck:
             self._severity,
             int(found["bars"].sum()),
             found["first"].iloc[0] if len(found) else None,
-            f"in {self._holes} place(s), the longest {self._longest_hole}",
+            f"in {self._holes} place(s), the longest {self._longest_hole:,}",
             size=self._holes,
         )
         self._findings.note("double stamps", self._severity, doubled, times)

@@ -277,5 +277,6 @@ def _span(microseconds: int) -> str:
     """A length of time in the unit that suits it."""
     for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if microseconds >= 2 * length * 1_000_000:
-            return f"{microseconds / length / 1e6:.3g} {unit}"
+            span = microseconds / length / 1e6
+            return f"{span:,.0f} {unit}" if span >= 100 else f"{span:.3g} {unit}"
     return f"{microseconds / 1e6:.0f} s"
