@@ -19,6 +19,7 @@ import threading
 import time
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -112,15 +113,24 @@ class ArchiveServer(Loopback):
             self.busiest = max(self.busiest, self._open)
             fault = next((f.pop(0) for end, f in self.faults.items() if request.path.endswith(end) and f), "")
             body = self._file(request.path)
+        left = threading.Event()
+
+        def leave() -> None:
+            """No longer open: before the last byte, for the client may ask again as soon as it has that."""
+            with self._lock:
+                self._open -= not left.is_set()
+                left.set()
+
         try:
-            self._send(request, body, fault)
+            self._send(request, body, fault, leave)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client was killed: part of the tests
         finally:
-            with self._lock:
-                self._open -= 1
+            leave()
 
-    def _send(self, request: BaseHTTPRequestHandler, body: bytes | None, fault: str) -> None:
+    def _send(
+        self, request: BaseHTTPRequestHandler, body: bytes | None, fault: str, leave: Callable[[], None]
+    ) -> None:
         if self.delay_s:
             time.sleep(self.delay_s)
         name, _, argument = fault.partition(":")
@@ -128,6 +138,7 @@ class ArchiveServer(Loopback):
             self.closing.wait(20)
             return
         if body is None or name.isdecimal():
+            leave()
             self._refuse(request, int(name) if name.isdecimal() else 404, argument)
             return
         if name == "body":
@@ -139,6 +150,8 @@ class ArchiveServer(Loopback):
         request.end_headers()
         sent = len(body) // 2 if name in {"cut", "freeze"} else len(body)
         for start in range(0, sent, 8_192):
+            if start + 8_192 >= len(body):
+                leave()
             request.wfile.write(body[start : min(start + 8_192, sent)])
             if self.piece_s:
                 time.sleep(self.piece_s)

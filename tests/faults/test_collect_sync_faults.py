@@ -45,6 +45,17 @@ async def finish(parts):
     await asyncio.sleep(0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """The kernels, once: a first run compiles them, and the tests here look at the time."""
+
+    async def one():
+        sync, parts = sync_of(BARS, AT)
+        await decide(warmed(sync), parts)
+
+    asyncio.run(one())
+
+
 def failing(mode):
     return {name: mode for name in OPTIONAL}
 

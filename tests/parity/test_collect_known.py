@@ -21,7 +21,7 @@ def delivery(random: np.random.Generator, hour: int) -> pd.DataFrame:
     """A few days, received at an hour, some with holes, some revised, some stamped as known before."""
     days = random.choice(6, size=random.integers(1, 5), replace=False)
     known = [FIRST + HOUR * int(random.integers(max(0, hour - 3), hour + 1)) for _ in days]
-    times = {"event_time": [FIRST + 24 * HOUR * int(day) for day in days], "available_at": known}
+    times = {"event_time": [FIRST - 24 * HOUR * int(day) for day in days], "available_at": known}
     values = {column: random.choice(VALUES, size=len(days)) for column in COLUMNS}
     frame = pd.DataFrame(times | values)
     return frame.astype({"event_time": "datetime64[us, UTC]", "available_at": "datetime64[us, UTC]"})
