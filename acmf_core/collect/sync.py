@@ -15,6 +15,7 @@ import pandas as pd
 
 from acmf_core.collect.asking.fetch import Bars, CandleAnswer, Candles, Fetch, checked_bars
 from acmf_core.collect.asking.known import MAX_AGE_S, checked
+from acmf_core.collect.asking.offset import CLOCK, ClockOffset
 from acmf_core.collect.asking.optional import OptionalSources
 from acmf_core.collect.asking.outages import Outages
 from acmf_core.collect.asking.policy import Outcome, ask, outcomes, reason_of
@@ -41,7 +42,6 @@ LAKE_S: Final = (
 )
 FUNDING_WAIT_S: Final = 0.5  # between two questions for a payment that is due
 MAX_TOLD: Final = 1_000  # conflicts remembered, so that each is told once
-_CLOCK: Final = "clock"
 _INTERVAL: Final = "15m"
 BarsQuestion = Callable[[CandleWindow, int, float], Awaitable[list[CandleAnswer]]]
 
@@ -78,8 +78,6 @@ class DataSync:
     ----------
     health : tuple of SourceHealth
         Of the latest collection, also of one that failed: the eight of `SOURCES`.
-    clock_offset_s : float
-        The exchange's clock minus ours, as last measured; NaN where it could not be.
     """
 
     def __init__(
@@ -101,7 +99,6 @@ class DataSync:
         self._symbol = symbol
         self._optional = OptionalSources(sources, off, config, clock)
         self._config = config
-        self._exchange = exchange
         self._clock = clock
         self._notifier = notifier
         self._memory = LakeMemory(lake, symbol) if lake is not None else None
@@ -113,10 +110,10 @@ class DataSync:
         self._outages = Outages(symbol, clock, notifier)
         self._recorder = LakeRecorder(lake, symbol, clock, notifier) if lake is not None else None
         self._told: dict[tuple[str, str], None] = {}
-        self._candles_failed = self._clock_wrong = False
+        self._candles_failed = False
         self._turn, self._checking = asyncio.Lock(), asyncio.Lock()
         self.health: tuple[SourceHealth, ...] = ()
-        self.clock_offset_s = math.nan
+        self._offset = ClockOffset(exchange, self._outages)
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -157,6 +154,11 @@ class DataSync:
         age = self._optional.known[name].age_s(moment)
         return None if math.isnan(age) else moment - round(age * 1e6)
 
+    @property
+    def clock_offset_s(self) -> float:
+        """The exchange's clock minus ours, as last measured; NaN where it could not be."""
+        return self._offset.seconds
+
     # -- one collection --------------------------------------------------------------------------------
 
     async def collect(self, at: int) -> MarketSnapshot:
@@ -184,7 +186,8 @@ class DataSync:
             questions = self._questions(at, asyncio.get_running_loop().time() + seconds)
             sooner = self._until_the_close(questions, at, lead)
             found = await outcomes(questions, seconds, self._optional.running, sooner=sooner)
-            self._met_clock(found.get(_CLOCK))
+            measured = found.get(CLOCK)
+            self._offset.meet(None if measured is None else measured.answer)
             health = [self._met_candles(at, found[CANDLES])]
             for name in SOURCES[1:]:
                 await asyncio.sleep(0)  # milliseconds each: whoever else lives on this loop gets a turn
@@ -203,13 +206,13 @@ class DataSync:
         for known in self._optional.known.values():
             known.forget(at)
         market = MarketData(self._window.until(at), **slow)
-        return MarketSnapshot(at, market, self.health, self.clock_offset_s)
+        return MarketSnapshot(at, market, self.health, self._offset.seconds)
 
     def _questions(self, at: int, end: float) -> dict[str, Callable[[], Awaitable[Any]]]:
         """Who is asked for this close, and how."""
         questions: dict[str, Callable[[], Awaitable[Any]]] = {CANDLES: partial(self._candles, at, end)}
-        if self._server_time is not None and not self._optional.running.has(_CLOCK):
-            questions[_CLOCK] = partial(self._offset, self._server_time)
+        if self._server_time is not None and not self._optional.running.has(CLOCK):
+            questions[CLOCK] = partial(self._measured, self._server_time)
         for name, source in self._optional.on.items():
             if self._optional.why_not(name, at):
                 continue
@@ -253,7 +256,7 @@ class DataSync:
                 return rows
             await asyncio.sleep(FUNDING_WAIT_S)
 
-    async def _offset(self, server_time: Callable[[], Awaitable[int]]) -> float:
+    async def _measured(self, server_time: Callable[[], Awaitable[int]]) -> float:
         """Seconds by which the exchange's clock is ahead of ours, half the round trip taken off."""
         once = SourceConfig(timeout_s=self._config.candles.timeout_s, attempts=1)
 
@@ -262,7 +265,7 @@ class DataSync:
             said = await server_time()
             return (said - (sent + self._clock.now()) / 2) / 1e6
 
-        return await ask(_CLOCK, measure, once)
+        return await ask(CLOCK, measure, once)
 
     async def _until(self, moment: int) -> None:
         """Sleep until the clock has reached `moment`."""
@@ -322,29 +325,10 @@ class DataSync:
     def _met(self, name: str, at: int, outcome: Outcome[pd.DataFrame] | None) -> SourceHealth:
         """Health of one optional source; what it said goes into the lake, unless a wrong clock stamped it."""
         health = self._optional.meet(name, at, outcome)
-        recorder = None if self._clock_wrong else self._recorder
+        recorder = None if self._offset.wrong else self._recorder
         if recorder is not None and outcome is not None and outcome.answer is not None:
             recorder.write(self._optional.on[name].table, outcome.answer)
         return health
-
-    def _met_clock(self, outcome: Outcome[float] | None) -> None:
-        """Keep the offset; warn of a clock that is off, louder where it blocks entries (gate 10)."""
-        offset = outcome.answer if outcome is not None else None
-        self.clock_offset_s = math.nan if offset is None else float(offset)
-        off_by = abs(self.clock_offset_s)
-        if not math.isnan(off_by):  # else as last measured
-            self._clock_wrong = off_by > self._exchange.max_clock_offset_s
-        if off_by > self._exchange.warn_clock_offset_s:
-            side = "behind" if self.clock_offset_s > 0 else "ahead of"
-            text = f"this machine's clock is {off_by:.1f} s {side} the exchange's; let NTP set it"
-            if self._clock_wrong:
-                text += "; nothing is entered, and the lake keeps no rows of optional sources, until then"
-                self._outages.begin("clock-blocks", text, "critical")
-            else:
-                self._outages.begin(_CLOCK, text)
-        elif not math.isnan(off_by):
-            self._outages.end("clock-blocks", "the clock is right again, entries are possible")
-            self._outages.end(_CLOCK, "the clock is right again")
 
     def _refuse_without_candles(self, outcome: Outcome[list[Bars]], at: int) -> None:
         """Raise what kept the bar away: nothing is decided on an older one."""

@@ -13,6 +13,8 @@ import pytest
 from lake_rows import bars
 
 from acmf_cli.main import main
+from acmf_core.collect.files.importer import read_candles
+from acmf_core.errors import DataError
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -222,3 +224,17 @@ def test_no_network_is_exit_3_and_one_line(run: Run, monkeypatch: pytest.MonkeyP
     assert err.count("\n") == 1
     assert out.count("FAILED") == 4  # every timeframe says so
     assert not Path("data_lake").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("<!DOCTYPE html>\n<p>open,close</p>\n", "a web page or XML"),
+        ('{"open": 1}\n', "JSON"),
+        ("[[1, 2]]\n", "JSON"),
+    ],
+)
+def test_what_a_browser_or_an_api_saved_is_named(tmp_path: Path, text: str, kind: str) -> None:
+    (tmp_path / "bars.csv").write_text(text)
+    with pytest.raises(DataError, match=f"bars.csv is {kind}, not a table"):
+        read_candles(tmp_path / "bars.csv")

@@ -36,6 +36,7 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZIP_MAGIC: Final = b"PK\x03\x04"
 _SEPARATORS: Final = ",;\t"
 _LOOK: Final = 4096
+_MARKUP: Final = {"<": "a web page or XML", "{": "JSON", "[": "JSON"}  # by the first character
 _UNPACKING: Final = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
 _HEAD_ROWS: Final = 10
 
@@ -111,6 +112,8 @@ def _text(path: Path, magic: bytes, head: bool) -> RawTable:
         first = data.split(b"\n", 1)[0].decode("utf-8").strip()
         if b"\0" in data[:_LOOK] or not first:
             raise DataError(f"{path.name} is neither text nor Parquet (it begins with {magic!r})", _MEND)
+        if first[0] in _MARKUP:
+            raise DataError(f"{path.name} is {_MARKUP[first[0]]}, not a table", _MEND)
         separator = max(_SEPARATORS, key=first.count)
         cells = first.split(separator)
         names = None if not _is_numeric(cells) else _names_without_header(len(cells), path)
